@@ -1,0 +1,64 @@
+"""What describes a model completely: plain data, no TensorFlow, so that programs can check flags before importing it."""
+
+import dataclasses
+
+MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae")
+PRIORS = ("standard", "mog", "vampprior", "vampprior_data")
+LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A model's architecture; with a seed it determines the initial weights.
+
+    Attributes:
+        model: one of `MODELS`.
+        prior: one of `PRIORS`; `weighted` gives a mixture trainable weights (Eq. 16).
+        num_components: K of a mixture prior.
+        likelihood: one of `LIKELIHOODS`.
+        image_shape: (H, W, C).
+        hidden_units: width of every gated dense layer.
+        z1_size, z2_size: latents of the lower and upper layer; `vae` has z2 alone in size, and calls it z.
+        pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
+
+    Raises:
+        ValueError: for a value out of range, naming the field and what is valid.
+    """
+
+    model: str = "hvae"
+    prior: str = "vampprior"
+    weighted: bool = False
+    num_components: int = 500
+    likelihood: str = "bernoulli"
+    image_shape: tuple[int, int, int] = (28, 28, 1)
+    hidden_units: int = 300
+    z1_size: int = 40
+    z2_size: int = 40
+    pseudo_inputs_mean: float = 0.5
+    pseudo_inputs_stddev: float = 0.02
+
+    def __post_init__(self):
+        object.__setattr__(self, "image_shape", tuple(int(s) for s in self.image_shape))
+        for field, valid in (("model", MODELS), ("prior", PRIORS), ("likelihood", LIKELIHOODS)):
+            value = getattr(self, field)
+            if value not in valid:
+                raise ValueError(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
+        for field in ("num_components", "hidden_units", "z1_size", "z2_size"):
+            if not isinstance(getattr(self, field), int) or getattr(self, field) < 1:
+                raise ValueError(f"{field} must be a positive integer, got {getattr(self, field)!r}")
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise ValueError(f"image_shape must be (height, width, channels), got {self.image_shape}")
+        if self.weighted and self.prior == "standard":
+            raise ValueError("weighted=True needs a mixture prior: mog, vampprior or vampprior_data")
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+            ValueError: for an unknown or invalid field.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"unknown model settings {unknown}; the valid ones are: {', '.join(sorted(known))}")
+        return cls(**values)

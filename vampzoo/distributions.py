@@ -1,0 +1,232 @@
+"""The factors of the models, as TensorFlow Probability distributions.
+
+Dimensions: B batch, N draws, K mixture components, M latents, D pixels. Log-probabilities are in nats and float32,
+whatever the precision of the network that produced the parameters.
+"""
+
+import math
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vampzoo import random
+from vampzoo.config import LIKELIHOODS
+
+tfd = tfp.distributions
+
+LOG_VAR_RANGE = (-6.0, 2.0)  # of every Gaussian head; hard clip, zero gradient outside
+LOGIT_LIMIT = math.log((1 - 1e-5) / 1e-5)  # 11.5129: probabilities clipped to [1e-5, 1 - 1e-5]
+LOG_SCALE_RANGE = (-4.5, 0.0)  # of the discretised logistic
+NUM_BINS = 256
+
+
+class DiagonalGaussian(tfd.Independent):
+    """N(mean, diag(exp(log_var))) over the last axis.
+
+    Args:
+        mean: [..., M].
+        log_var: [..., M], logarithm of the variance.
+    """
+
+    def __init__(self, mean, log_var, name="DiagonalGaussian"):
+        parameters = dict(locals())
+        mean, log_var = tf.cast(mean, tf.float32), tf.cast(log_var, tf.float32)
+        super().__init__(tfd.Normal(mean, tf.exp(0.5 * log_var)), reinterpreted_batch_ndims=1, name=name)
+        self._parameters = parameters
+        self.log_var = log_var
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return dict.fromkeys(("mean", "log_var"), tfp.util.ParameterProperties(event_ndims=1))
+
+    def _sample_n(self, n, seed):
+        shape = tf.concat([[n], tf.shape(self.distribution.loc)], axis=0)  # [n, ..., M]
+        return self.reparameterize(random.normal(shape, random.key(tfp.random.sanitize_seed(seed))))[0]
+
+    def reparameterize(self, noise):
+        """The draw z = mean + sigma * noise and its log-density, from standard normal noise.
+
+        The density is written in terms of the noise, since (z - mean) / sigma is what one started from: no
+        cancellation, and the gradient of log q(z) with respect to mean and sigma comes out in closed form.
+
+        Args:
+            noise: broadcasts against [..., M].
+
+        Returns:
+            z [..., M] and log q(z) [...], the same as `log_prob(z)`.
+        """
+        z = self.distribution.loc + self.distribution.scale * noise  # [..., M]
+        return z, -0.5 * tf.reduce_sum(math.log(2 * math.pi) + self.log_var + tf.square(noise), axis=-1)
+
+
+class DiagonalGaussianMixture(tfd.MixtureSameFamily):
+    """sum_k pi_k N(z; mean_k, diag(exp(log_var_k))): the form of the MoG and of every VampPrior (Eq. 9).
+
+    Differs from its parent only in cost. `sample` is ancestral (draw k, then z), where the parent draws every component
+    and masks. `log_prob` expands the square, so that the [N, K] exponents are one matrix product and no [N, K, M] tensor
+    exists; in float64, since the expansion cancels (means near 10 with a variance of exp(-6) would lose half a nat
+    in float32).
+
+    Args:
+        logits: [K], unnormalised log-weights.
+        means: [K, M].
+        log_vars: [K, M].
+    """
+
+    def __init__(self, logits, means, log_vars, name="DiagonalGaussianMixture"):
+        parameters = dict(locals())
+        logits = tf.cast(logits, tf.float32)
+        super().__init__(
+            mixture_distribution=tfd.Categorical(logits=logits),
+            components_distribution=DiagonalGaussian(means, log_vars),
+            name=name,
+        )
+        self._parameters = parameters
+        self._log_weights = tf.nn.log_softmax(logits)  # [K]
+        self._means = tf.cast(means, tf.float32)  # [K, M]
+        self._log_vars = tf.cast(log_vars, tf.float32)  # [K, M]
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        matrix = tfp.util.ParameterProperties(event_ndims=2)
+        return {"logits": tfp.util.ParameterProperties(event_ndims=1), "means": matrix, "log_vars": matrix}
+
+    def component_log_probs(self, z):
+        """log pi_k + log N(z; mean_k, exp(log_var_k)), float64 [N, K], for z [N, M]."""
+        z, means, log_vars = (tf.cast(t, tf.float64) for t in (z, self._means, self._log_vars))
+        precisions = tf.exp(-log_vars)  # [K, M]
+        # -1/2 (z - m)^2 / s^2 = z^2 (-1/2 s^-2) + z (m s^-2) - 1/2 m^2 s^-2
+        features = tf.concat([tf.square(z), z], axis=-1)  # [N, 2M]
+        coefficients = tf.concat([-0.5 * precisions, means * precisions], axis=-1)  # [K, 2M]
+        constants = tf.cast(self._log_weights, tf.float64) - 0.5 * tf.reduce_sum(
+            math.log(2 * math.pi) + log_vars + tf.square(means) * precisions, axis=-1
+        )  # [K]
+        return tf.matmul(features, coefficients, transpose_b=True) + constants  # [N, K]
+
+    def _log_prob(self, z):
+        rows = tf.reshape(z, [-1, tf.shape(z)[-1]])  # [N, M]
+        exponents = self.component_log_probs(rows)  # [N, K]
+        peaks = tf.stop_gradient(tf.reduce_max(exponents, axis=-1, keepdims=True))  # [N, 1]
+        # What is left after the peak is subtracted lies in (-inf, 0] and loses nothing in float32.
+        log_sums = tf.math.log(tf.reduce_sum(tf.exp(tf.cast(exponents - peaks, tf.float32)), axis=-1))  # [N]
+        return tf.reshape(tf.cast(peaks[:, 0], tf.float32) + log_sums, tf.shape(z)[:-1])
+
+    def _sample_n(self, n, seed):
+        seed = random.key(tfp.random.sanitize_seed(seed))
+        k = random.categorical(self._log_weights, n, random.fold_in(seed, 0))  # [n]
+        return self.sample_component(k, random.fold_in(seed, 1))  # [n, M]
+
+    def sample_component(self, k, seed):
+        """Draws z ~ N(mean_k, exp(log_var_k)), float32 [n, M], for component indices k, int32 [n]."""
+        noise = random.normal([tf.shape(k)[0], tf.shape(self._means)[1]], seed)
+        return tf.gather(self._means, k) + tf.exp(0.5 * tf.gather(self._log_vars, k)) * noise
+
+
+class PixelBernoulli(tfd.Bernoulli):
+    """Bernoulli with probabilities clipped to [1e-5, 1 - 1e-5], that is logits to +-11.5129.
+
+    Exact for x in {0, 1}; for x in between `log_prob` is the cross-entropy.
+    """
+
+    def __init__(self, logits, name="PixelBernoulli"):
+        parameters = dict(locals())
+        super().__init__(logits=tf.clip_by_value(tf.cast(logits, tf.float32), -LOGIT_LIMIT, LOGIT_LIMIT), name=name)
+        self._parameters = parameters
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return {"logits": tfp.util.ParameterProperties()}
+
+    def _log_prob(self, x):
+        return x * self.logits - tf.nn.softplus(self.logits)
+
+
+class DiscretizedLogistic(tfd.Distribution):
+    """A logistic distribution collected into 256 bins of width 1/256 on [0, 1).
+
+    With s = exp(log_scale), b(x) = floor(256 x)/256 the bin's left edge, F the logistic distribution function:
+    log p(x) = log[F((b + 1/256 - mean)/s) - F((b - mean)/s)].
+
+    The first and last bin are open to -inf and +inf, so that the 256 probabilities sum to 1. The paper's published code
+    leaves them closed and adds 1e-7 under the logarithm: mass outside [0, 1) is lost, so likelihoods near black and
+    white come out lower, while no bin can fall below log 1e-7 = -16.1. `open_edges=False` gives that form.
+
+    Args:
+        mean: [...], in [0, 1].
+        log_scale: [...], logarithm of s, clipped to [-4.5, 0].
+        open_edges: whether the outer bins are open.
+    """
+
+    def __init__(self, mean, log_scale, open_edges=True, name="DiscretizedLogistic"):
+        parameters = dict(locals())
+        half_bin = 0.5 / NUM_BINS
+        self._mean_parameter = tf.clip_by_value(tf.cast(mean, tf.float32), half_bin, 1.0 - half_bin)
+        self._log_scale = tf.clip_by_value(tf.cast(log_scale, tf.float32), *LOG_SCALE_RANGE)
+        self.open_edges = open_edges
+        super().__init__(
+            dtype=tf.float32,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=False,
+            allow_nan_stats=True,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return dict.fromkeys(("mean", "log_scale"), tfp.util.ParameterProperties())
+
+    def _event_shape_tensor(self):
+        return tf.constant([], tf.int32)
+
+    def _event_shape(self):
+        return tf.TensorShape([])
+
+    def _log_prob(self, x):
+        bin_index = tf.clip_by_value(tf.floor(x * NUM_BINS), 0.0, NUM_BINS - 1.0)
+        inverse_scale = tf.exp(-self._log_scale)
+        lower = (bin_index / NUM_BINS - self._mean_parameter) * inverse_scale
+        width = inverse_scale / NUM_BINS
+        upper = lower + width
+        if not self.open_edges:
+            return tf.math.log(tf.sigmoid(upper) - tf.sigmoid(lower) + 1e-7)
+        # F(b) - F(a) = F(b) F(-a) (1 - exp(a - b)), which has no cancellation.
+        log_f_upper, log_f_not_lower = -tf.nn.softplus(-upper), -tf.nn.softplus(lower)
+        inside = log_f_upper + log_f_not_lower + tf.math.log(-tf.math.expm1(-width))
+        return tf.where(bin_index <= 0, log_f_upper, tf.where(bin_index >= NUM_BINS - 1, log_f_not_lower, inside))
+
+    def _mean(self):
+        """The location of the logistic: what the paper shows as an image."""
+        return self._mean_parameter
+
+    def _sample_n(self, n, seed):
+        shape = tf.concat([[n], tf.shape(self._mean_parameter)], axis=0)
+        u = random.uniform(shape, random.key(tfp.random.sanitize_seed(seed)))
+        x = self._mean_parameter + tf.exp(self._log_scale) * (tf.math.log(u) - tf.math.log1p(-u))
+        return (tf.clip_by_value(tf.floor(x * NUM_BINS), 0.0, NUM_BINS - 1.0) + 0.5) / NUM_BINS  # centres of bins
+
+
+def image_likelihood(likelihood, parameters):
+    """The distribution p(x|.) over images that a decoder's output describes.
+
+    Args:
+        likelihood: one of `LIKELIHOODS`.
+        parameters: [B, H, W, C] logits for "bernoulli"; a pair (affine mean before the sigmoid, log-scale), each
+            [B, H, W, C], for the discretised logistics.
+
+    Returns:
+        A tfd distribution with batch shape [B] and event shape [H, W, C].
+
+    Raises:
+        ValueError: if `likelihood` is unknown.
+    """
+    if likelihood == "bernoulli":
+        pixels = PixelBernoulli(parameters)
+    elif likelihood in LIKELIHOODS:
+        mean, log_scale = parameters
+        pixels = DiscretizedLogistic(
+            tf.sigmoid(tf.cast(mean, tf.float32)), log_scale, open_edges=likelihood == "discretized_logistic"
+        )
+    else:
+        raise ValueError(f"unknown likelihood {likelihood!r}; the valid ones are: {', '.join(LIKELIHOODS)}")
+    return tfd.Independent(pixels, reinterpreted_batch_ndims=3)
