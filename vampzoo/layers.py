@@ -1,0 +1,78 @@
+"""The building blocks of the paper's networks (section 5, "gating mechanism"; initialisation as in the published code)."""
+
+import math
+
+import keras
+from keras import ops
+
+
+def split_halves(variable):
+    """Marks a variable whose last axis holds the two halves of a gate as two tensors.
+
+    Both halves share one matrix product for speed. The paper's optimiser normalises the gradient of each tensor by
+    itself, so it must go on seeing two (`vampzoo.optimizers.NormalizedAdam` reads this mark).
+    """
+    variable.num_tensors = 2
+    return variable
+
+
+def uniform_fan_in(fan_in, seed):
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): all biases, and the weights of convolutions."""
+    limit = 1.0 / math.sqrt(fan_in)
+    return keras.initializers.RandomUniform(-limit, limit, seed=seed)
+
+
+def he_normal(seed):
+    """N(0, 2/fan_in), not truncated: dense weights."""
+    return keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal", seed=seed)
+
+
+@keras.saving.register_keras_serializable("vampzoo")
+class GatedDense(keras.layers.Layer):
+    """(xA + a) * sigmoid(xB + b): the linear branch has no activation.
+
+    Takes one tensor [B, I], or a list of tensors whose last axes are concatenated. A list is not concatenated in fact:
+    each part meets its own rows of the kernel and the products are added, so parts may have batch sizes that broadcast.
+    That is what lets an importance sampler compute the part that depends on x once for all samples.
+
+    Args:
+        units: O, width of the output.
+        seed: integer that decides the initial weights.
+    """
+
+    def __init__(self, units, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.seed = seed
+
+    def build(self, input_shape):
+        shapes = input_shape if isinstance(input_shape[0], list | tuple) else [input_shape]
+        self.input_sizes = [shape[-1] for shape in shapes]
+        fan_in = sum(self.input_sizes)
+        width = 2 * self.units
+        self.kernel = split_halves(self.add_weight((fan_in, width), he_normal(self.seed), name="kernel"))
+        self.bias = split_halves(
+            self.add_weight((width,), uniform_fan_in(fan_in, None if self.seed is None else self.seed + 1), name="bias")
+        )
+
+    def call(self, inputs):
+        parts = inputs if isinstance(inputs, list | tuple) else [inputs]
+        affine, row = self.bias, 0
+        for part, size in zip(parts, self.input_sizes, strict=True):
+            affine = affine + ops.matmul(part, self.kernel[row : row + size])  # [B, 2 O]
+            row += size
+        return affine[..., : self.units] * ops.sigmoid(affine[..., self.units :])  # [B, O]
+
+    def compute_output_shape(self, input_shape):
+        shape = input_shape[0] if isinstance(input_shape[0], list | tuple) else input_shape
+        return (*shape[:-1], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "seed": self.seed}
+
+
+def affine(units, seed, fan_in, name):
+    """A dense layer without activation, initialised as the paper's code does."""
+    return keras.layers.Dense(
+        units, kernel_initializer=he_normal(seed), bias_initializer=uniform_fan_in(fan_in, seed + 1), name=name
+    )
