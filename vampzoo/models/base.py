@@ -1,0 +1,269 @@
+"""What every latent-variable model of the zoo can do, said once in terms of its factors.
+
+Dimensions: B batch, S importance samples, N draws, M latents of a layer, (H, W, C) image. Log-densities in nats.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vampzoo import random
+
+
+class LatentVariableModel(keras.Model):
+    """A prior over the top latent, an image likelihood, and between them whatever a subclass says.
+
+    A subclass gives `elbo_terms`, `posterior`, `decode` and, as methods named after them, the factors they consist of.
+
+    Args:
+        latent_sizes: {"z2": M2, ...}, top layer first.
+        prior: a `vampzoo.priors.Prior` over the top layer.
+        prior_encoder: the network of q(top layer | x), which a VampPrior evaluates at its pseudo-inputs.
+        likelihood: one of `vampzoo.config.LIKELIHOODS`.
+        image_shape: (H, W, C).
+    """
+
+    importance_chunk = 1000  # samples of one image that are evaluated at once: bounds the memory, not the result
+
+    def __init__(self, *, latent_sizes, prior, prior_encoder, likelihood, image_shape, name):
+        super().__init__(name=name)
+        self.latent_sizes = dict(latent_sizes)
+        self.prior_layer = prior
+        self.prior_encoder = prior_encoder
+        self.likelihood = likelihood
+        self.image_shape = tuple(image_shape)
+
+    # === The factors that all models share ===
+
+    def prior_parameters(self):
+        """The prior's parameters as tensors: the pseudo-inputs are encoded here, and nowhere else."""
+        return self.prior_layer.parameters(self.prior_encoder)
+
+    def prior(self, parameters=None):
+        """p(z) of the top layer, a tfd distribution over [M]; from `parameters` if they are at hand already."""
+        return self.prior_layer.from_parameters(self.prior_parameters() if parameters is None else parameters)
+
+    @property
+    def pseudo_inputs(self):
+        """The VampPrior's u_k, [K, H, W, C].
+
+        Raises:
+            AttributeError: for a prior without pseudo-inputs.
+        """
+        return self.prior_layer.pseudo_inputs
+
+    # === What a subclass defines ===
+
+    def elbo_terms(self, x, noise, prior_parameters=None, training=False):
+        """Distortion and rates for one sample of each latent.
+
+        Args:
+            x: [B, H, W, C] in [0, 1]. One image (B = 1) is broadcast against the noise: S samples for that image, with
+                what depends on x alone computed once.
+            noise: as `draw_noise` gives it, [B, M] (or [S, M]) for each layer.
+            prior_parameters: result of `prior_parameters`, to encode the pseudo-inputs once for many calls.
+            training: whether layers with a training mode (batch normalisation) are in it.
+
+        Returns:
+            `vampzoo.objectives.ElboTerms`.
+        """
+        raise NotImplementedError  # abstract
+
+    def posterior(self, x):
+        """{layer: `DiagonalGaussian`} over the latents given x [B, H, W, C]; lower layers given the means above."""
+        raise NotImplementedError  # abstract
+
+    def decode(self, z, noise=None, seed=0):
+        """Images [N, H, W, C] for latents of the top layer z [N, M].
+
+        They are means of p(x|z); an autoregressive decoder draws pixels in turn from `seed` instead.
+
+        Args:
+            z: [N, M].
+            noise: {layer: [N, M]} for drawing the lower layers; without it they take their means.
+            seed: for decoders that draw pixels.
+        """
+        raise NotImplementedError  # abstract
+
+    # === Sampling and encoding ===
+
+    def draw_noise(self, num, seed):
+        """Standard normals {layer: [num, M]} from an int32 seed [2]."""
+        return {
+            name: random.normal([num, size], random.fold_in(seed, layer))
+            for layer, (name, size) in enumerate(self.latent_sizes.items())
+        }
+
+    def ancestral(self, n, seed, component=None, prior_parameters=None):
+        """Images [n, H, W, C] drawn from the model: z from the prior, or from one of its components, then down.
+
+        Args:
+            n: integer or scalar tensor.
+            seed: int32 [2].
+            component: index of the mixture component to draw around (scalar), None for the whole prior.
+            prior_parameters: as for `elbo_terms`.
+        """
+        prior = self.prior(prior_parameters)
+        z_seed = random.fold_in(seed, 0)
+        z = (
+            prior.sample(n, seed=z_seed)
+            if component is None
+            else prior.sample_component(tf.fill([n], component), z_seed)
+        )
+        return self.decode(z, self.draw_noise(n, random.fold_in(seed, 1)), random.fold_in(seed, 2))
+
+    def sample(self, n, seed=0, component=None, batch_size=500):
+        """Draws images from the model.
+
+        Args:
+            n: number of images.
+            seed: integer; the same seed gives the same images.
+            component: draw around this pseudo-input (or MoG component) only.
+            batch_size: how many are computed at once.
+
+        Returns:
+            NumPy [n, H, W, C]: means of p(x|z) for random z (the paper's figures), or drawn pixels if the decoder is
+            autoregressive.
+
+        Raises:
+            ValueError: for n < 1, or a component that does not exist.
+        """
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        parameters = self.prior_parameters()
+        if component is not None:
+            num_components = len(parameters[0]) if parameters else 0
+            if not 0 <= component < num_components:
+                raise ValueError(f"component must be in [0, {num_components}), got {component}")
+        batches = [
+            self.ancestral(min(batch_size, n - first), random.key(seed, first), component, parameters).numpy()
+            for first in range(0, n, batch_size)
+        ]
+        return np.concatenate(batches)
+
+    def encode(self, x):
+        """{layer: (mean, scale)}, NumPy [B, M] each, of the posterior of x [B, H, W, C]."""
+        posterior = self.posterior(self.as_images(x))
+        return {name: (q.mean().numpy(), q.stddev().numpy()) for name, q in posterior.items()}
+
+    def reconstruct(self, x, seed=0):
+        """Images [B, H, W, C] decoded from the posterior means of x (NumPy)."""
+        return self.call(self.as_images(x), random.key(seed)).numpy()
+
+    def call(self, x, seed=0):
+        """Reconstruction of x [B, H, W, C] from its posterior means; `seed` matters for autoregressive decoders."""
+        return self.decode_posterior({name: q.mean() for name, q in self.posterior(x).items()}, seed)
+
+    def decode_posterior(self, latents, seed=0):
+        """Images [B, H, W, C] for a value [B, M] of every layer."""
+        raise NotImplementedError  # abstract
+
+    # === Likelihood ===
+
+    def elbo(self, x, seed=0):
+        """One-sample ELBO of each image of x [B, H, W, C], NumPy [B], nats."""
+        x = self.as_images(x)
+        return self.elbo_terms(x, self.draw_noise(len(x), random.key(seed))).log_weight.numpy()
+
+    def log_likelihood(self, x, num_samples=5000, seed=0, jit_compile=True):
+        """Importance-sampled log p(x) of each image (Burda et al., 2016; section 5.1 of the paper).
+
+        Args:
+            x: [B, H, W, C].
+            num_samples: S.
+            seed: integer.
+            jit_compile: whether to compile with XLA, which takes seconds once and repays them after a few images.
+
+        Returns:
+            NumPy [B], nats: a lower bound in expectation, tight as S grows.
+
+        Raises:
+            ValueError: for num_samples < 1.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        # Kept out of Keras' attribute tracking: a compiled function is no part of the model and must not be exported.
+        compiled = self.__dict__.setdefault("_compiled_importance_bound", {})
+        if jit_compile not in compiled:
+            log_weights = tf.function(self._log_weights, jit_compile=jit_compile)
+            compiled[jit_compile] = tf.function(
+                lambda x, s, seed, first: self.importance_bound(x, s, seed, first, log_weights=log_weights)
+            )
+        x = self.as_images(x)
+        return compiled[jit_compile](x, tf.constant(num_samples), random.key(seed), tf.constant(0)).numpy()
+
+    def importance_bound(self, x, num_samples, seed, first_index=0, prior_parameters=None, log_weights=None):
+        """log 1/S sum_s p(x|z1,z2) p(z1|z2) p(z2) / (q(z1|x,z2) q(z2|x)), per image and in graph mode.
+
+        One image at a time: all its samples share the work that depends on x alone. The draws are made out here
+        and handed to `log_weights`, as XLA is slow at random numbers on a CPU.
+
+        Args:
+            x: [B, H, W, C].
+            num_samples: S, scalar int32.
+            seed: int32 [2].
+            first_index: index of the first image in the whole dataset: an image's draws depend on its own index, not on
+                how the dataset is cut into batches.
+            prior_parameters: as for `elbo_terms`.
+            log_weights: a compiled `_log_weights`.
+
+        Returns:
+            [B].
+        """
+        parameters = self.prior_parameters() if prior_parameters is None else prior_parameters
+        log_weights = log_weights or self._log_weights
+        chunk = tf.minimum(self.importance_chunk, num_samples)
+        num_chunks = -(-num_samples // chunk)
+        # Equal chunks, so that one compiled program serves them all; the few draws beyond S get weight 0.
+        chunk = -(-num_samples // num_chunks)
+
+        def one_image(i):
+            x_i = x[i : i + 1]  # [1, H, W, C]
+            image_seed = random.fold_in(seed, first_index + i)
+            total = tf.constant(-np.inf)
+            for c in tf.range(num_chunks):
+                log_w = log_weights(x_i, self.draw_noise(chunk, random.fold_in(image_seed, c)), parameters)  # [chunk]
+                log_w = tf.where(c * chunk + tf.range(chunk) < num_samples, log_w, -np.inf)
+                total = tf.reduce_logsumexp(tf.stack([total, tf.reduce_logsumexp(log_w)]))
+            return total
+
+        totals = tf.map_fn(one_image, tf.range(tf.shape(x)[0]), fn_output_signature=tf.float32, parallel_iterations=1)
+        return totals - tf.math.log(tf.cast(num_samples, tf.float32))
+
+    def _log_weights(self, x, noise, prior_parameters):
+        return self.elbo_terms(x, noise, prior_parameters).log_weight
+
+    # === Input ===
+
+    def as_images(self, x):
+        """Checks x and returns it as float32 [B, H, W, C].
+
+        Args:
+            x: array or tensor [B, H, W, C] (the channel axis may be missing if C = 1), values in [0, 1].
+
+        Raises:
+            ValueError: for another shape, values out of range or NaN.
+        """
+        x = tf.convert_to_tensor(x)
+        if x.dtype.is_integer or x.dtype.is_bool:
+            x = tf.cast(x, tf.float32)
+            if tf.size(x) and tf.reduce_max(x) > 1:
+                raise ValueError("integer images must be 0 or 1; scale grey values to [0, 1] first")
+        x = tf.cast(x, tf.float32)
+        if x.shape.rank == 3 and self.image_shape[-1] == 1:
+            x = x[..., tf.newaxis]
+        if x.shape.rank != 4 or tuple(x.shape[1:]) != self.image_shape:
+            raise ValueError(f"images must have shape [B, {', '.join(map(str, self.image_shape))}], got {x.shape}")
+        if not tf.reduce_all((x >= 0) & (x <= 1)):
+            raise ValueError("images must lie in [0, 1] and hold no NaN")
+        return x
+
+    # === In a notebook ===
+
+    def describe(self):
+        """One line: kind of model, prior, likelihood, latents and parameters."""
+        latents = " + ".join(f"{size} ({name})" for name, size in self.latent_sizes.items())
+        return (
+            f"{type(self).__name__}, prior {type(self.prior_layer).__name__}, likelihood {self.likelihood}, "
+            f"latents {latents}, {self.count_params():,} parameters"
+        )

@@ -1,0 +1,60 @@
+"""From a `ModelConfig` to a model with the paper's networks."""
+
+from vampzoo import networks, priors
+from vampzoo.models.hvae import HVAE
+from vampzoo.models.vae import VAE
+
+
+def create(config, seed=0):
+    """Builds the model that `config` describes; its initial weights depend on `seed` alone.
+
+    Args:
+        config: a `vampzoo.config.ModelConfig`.
+        seed: integer.
+
+    Returns:
+        A `vampzoo.models.LatentVariableModel`.
+    """
+    # Each network gets a seed of its own, so that changing one leaves the others' initial weights as they are.
+    seeds = (10 * seed + i for i in range(10))
+    prior = create_prior(config, next(seeds))
+    return _BUILDERS[config.model](config, prior, seeds)
+
+
+def create_prior(config, seed):
+    """The prior over the top layer that `config` describes."""
+    common = {"num_components": config.num_components, "weighted": config.weighted, "seed": seed, "name": "prior"}
+    if config.prior == "standard":
+        return priors.StandardNormal(config.z2_size, name="prior")
+    if config.prior == "mog":
+        return priors.MixtureOfGaussians(latent_size=config.z2_size, **common)
+    cls = priors.VampPrior if config.prior == "vampprior" else priors.VampPriorData
+    return cls(
+        input_shape=config.image_shape, mean=config.pseudo_inputs_mean, stddev=config.pseudo_inputs_stddev, **common
+    )
+
+
+def _vae(config, prior, seeds):
+    shape, units, size = config.image_shape, config.hidden_units, config.z2_size
+    return VAE(
+        q_z=networks.mlp_image_encoder(shape, units, size, next(seeds), name="q_z"),
+        p_x=networks.mlp_decoder(size, shape, config.likelihood, units, next(seeds)),
+        prior=prior,
+        likelihood=config.likelihood,
+    )
+
+
+def _hvae(config, prior, seeds):
+    shape, units, z1_size, z2_size = config.image_shape, config.hidden_units, config.z1_size, config.z2_size
+    return HVAE(
+        q_z2=networks.mlp_image_encoder(shape, units, z2_size, next(seeds), name="q_z2"),
+        q_z1_features=networks.mlp_image_features(shape, units, next(seeds)),
+        q_z1=networks.joint_encoder(units, z2_size, units, units, z1_size, next(seeds)),
+        p_z1=networks.latent_encoder(z2_size, units, z1_size, next(seeds)),
+        p_x=networks.mlp_joint_decoder(z1_size, z2_size, shape, config.likelihood, units, next(seeds)),
+        prior=prior,
+        likelihood=config.likelihood,
+    )
+
+
+_BUILDERS = {"vae": _vae, "hvae": _hvae}

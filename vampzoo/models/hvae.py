@@ -1,0 +1,88 @@
+"""Two stochastic layers (section 4, Eq. 10-15).
+
+    generative part:   p(x|z1, z2) p(z1|z2) p(z2)      (Eq. 11)
+    variational part:  q(z1|x, z2) q(z2|x)             (Eq. 10)
+
+ConvHVAE and PixelHVAE are the same model with other networks. Dimensions: B batch, M1 and M2 latents.
+"""
+
+from vampzoo.distributions import DiagonalGaussian, image_likelihood
+from vampzoo.models.base import LatentVariableModel
+from vampzoo.objectives import ElboTerms
+
+
+class HVAE(LatentVariableModel):
+    """The hierarchical VAE, assembled from Keras networks (those of `vampzoo.networks`, or one's own).
+
+    Args:
+        q_z2: x [B, H, W, C] -> [mean, log_var], each [B, M2].
+        q_z1_features: x [B, H, W, C] -> features [B, F].
+        q_z1: (features [B, F], z2 [B, M2]) -> [mean, log_var], each [B, M1].
+        p_z1: z2 [B, M2] -> [mean, log_var], each [B, M1].
+        p_x: (z1 [B, M1], z2 [B, M2]) -> parameters of the image likelihood.
+        prior: a `vampzoo.priors.Prior` over z2.
+        likelihood: one of `vampzoo.config.LIKELIHOODS`.
+    """
+
+    def __init__(self, *, q_z2, q_z1_features, q_z1, p_z1, p_x, prior, likelihood, name="hvae"):
+        super().__init__(
+            latent_sizes={"z2": q_z2.output[0].shape[-1], "z1": q_z1.output[0].shape[-1]},
+            prior=prior,
+            prior_encoder=q_z2,
+            likelihood=likelihood,
+            image_shape=q_z2.input.shape[1:],
+            name=name,
+        )
+        self.q_z2_network = q_z2
+        self.q_z1_features = q_z1_features
+        self.q_z1_network = q_z1
+        self.p_z1_network = p_z1
+        self.p_x_network = p_x
+        self.built = True  # every network is
+
+    # === Factors ===
+
+    def q_z2(self, x):
+        """q(z2|x) = N(z2; mu(x), diag(sigma^2(x))) (Eq. 15)."""
+        return DiagonalGaussian(*self.q_z2_network(x))
+
+    def q_z1(self, x, z2):
+        """q(z1|x, z2) = N(z1; mu(x, z2), diag(sigma^2(x, z2))) (Eq. 14)."""
+        return DiagonalGaussian(*self.q_z1_network([self.q_z1_features(x), z2]))
+
+    def p_z1(self, z2):
+        """p(z1|z2) = N(z1; mu(z2), diag(sigma^2(z2))) (Eq. 13)."""
+        return DiagonalGaussian(*self.p_z1_network(z2))
+
+    def p_z2(self, parameters=None):
+        """p(z2): the prior (Eq. 12 if it is a VampPrior)."""
+        return self.prior(parameters)
+
+    def p_x(self, z1, z2, x=None, training=False):
+        """p(x|z1, z2) over images; `x` is for decoders in which a pixel depends on those before it."""
+        return image_likelihood(self.likelihood, self.p_x_network([z1, z2], training=training))
+
+    # === The model ===
+
+    def elbo_terms(self, x, noise, prior_parameters=None, training=False):
+        z2, log_q_z2 = self.q_z2(x).reparameterize(noise["z2"])  # [B, M2], [B]
+        z1, log_q_z1 = self.q_z1(x, z2).reparameterize(noise["z1"])  # [B, M1], [B]
+        return ElboTerms(
+            distortion=-self.p_x(z1, z2, x, training).log_prob(x),  # [B]
+            rates={
+                "z2": log_q_z2 - self.p_z2(prior_parameters).log_prob(z2),  # [B]
+                "z1": log_q_z1 - self.p_z1(z2).log_prob(z1),  # [B]
+            },
+        )
+
+    def posterior(self, x):
+        q_z2 = self.q_z2(x)
+        return {"z2": q_z2, "z1": self.q_z1(x, q_z2.mean())}
+
+    def decode(self, z, noise=None, seed=0):
+        p_z1 = self.p_z1(z)
+        z1 = p_z1.mean() if noise is None else p_z1.reparameterize(noise["z1"])[0]  # [N, M1]
+        return self.decode_posterior({"z2": z, "z1": z1}, seed)
+
+    def decode_posterior(self, latents, seed=0):
+        return self.p_x(latents["z1"], latents["z2"]).mean()

@@ -1,0 +1,61 @@
+"""One stochastic layer: p(x|z) p(z) with q(z|x) (section 2). Dimensions: B batch, M latents."""
+
+from vampzoo.distributions import DiagonalGaussian, image_likelihood
+from vampzoo.models.base import LatentVariableModel
+from vampzoo.objectives import ElboTerms
+
+
+class VAE(LatentVariableModel):
+    """The VAE, assembled from Keras networks (those of `vampzoo.networks`, or one's own).
+
+    Args:
+        q_z: x [B, H, W, C] -> [mean, log_var], each [B, M].
+        p_x: z [B, M] -> parameters of the image likelihood.
+        prior: a `vampzoo.priors.Prior` over z.
+        likelihood: one of `vampzoo.config.LIKELIHOODS`.
+    """
+
+    def __init__(self, *, q_z, p_x, prior, likelihood, name="vae"):
+        super().__init__(
+            latent_sizes={"z": q_z.output[0].shape[-1]},
+            prior=prior,
+            prior_encoder=q_z,
+            likelihood=likelihood,
+            image_shape=q_z.input.shape[1:],
+            name=name,
+        )
+        self.q_z_network = q_z
+        self.p_x_network = p_x
+        self.built = True  # every network is
+
+    # === Factors ===
+
+    def q_z(self, x):
+        """q(z|x) = N(z; mu(x), diag(sigma^2(x)))."""
+        return DiagonalGaussian(*self.q_z_network(x))
+
+    def p_z(self, parameters=None):
+        """p(z): the prior (Eq. 9 if it is a VampPrior)."""
+        return self.prior(parameters)
+
+    def p_x(self, z, training=False):
+        """p(x|z) over images."""
+        return image_likelihood(self.likelihood, self.p_x_network(z, training=training))
+
+    # === The model ===
+
+    def elbo_terms(self, x, noise, prior_parameters=None, training=False):
+        z, log_q_z = self.q_z(x).reparameterize(noise["z"])  # [B, M], [B]
+        return ElboTerms(
+            distortion=-self.p_x(z, training).log_prob(x),  # [B]
+            rates={"z": log_q_z - self.p_z(prior_parameters).log_prob(z)},  # [B]
+        )
+
+    def posterior(self, x):
+        return {"z": self.q_z(x)}
+
+    def decode(self, z, noise=None, seed=0):
+        return self.decode_posterior({"z": z}, seed)
+
+    def decode_posterior(self, latents, seed=0):
+        return self.p_x(latents["z"]).mean()

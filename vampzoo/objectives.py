@@ -1,0 +1,51 @@
+"""The objective: ELBO with warm-up (Eq. 1-3), and the importance-weighted bound. Everything in nats.
+
+Dimensions: B batch, S importance samples.
+"""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class ElboTerms(NamedTuple):
+    """The per-example terms of the ELBO, from one sample of each latent."""
+
+    distortion: tf.Tensor  # [B]  -log p(x|z1, z2)
+    rates: dict  # {"z2": [B], "z1": [B]}  log q - log p of each stochastic layer
+
+    @property
+    def rate(self):
+        """Monte Carlo estimate of the KL term of Eq. 3, [B]."""
+        return tf.add_n(list(self.rates.values()))
+
+    @property
+    def log_weight(self):
+        """log p(x, z) - log q(z|x), [B]: the one-sample ELBO of Eq. 2 and the log importance weight alike."""
+        return -self.distortion - self.rate
+
+
+def beta(epoch, warmup_epochs):
+    """Weight of the rate: min(1, epoch / warmup_epochs), epochs counted from 1; 1 without warm-up."""
+    return min(1.0, epoch / warmup_epochs) if warmup_epochs > 0 else 1.0
+
+
+def beta_elbo_loss(terms, beta):
+    """distortion + beta * rate per example, [B] (Eq. 3 with warm-up)."""
+    return terms.distortion + beta * terms.rate
+
+
+def importance_bound(log_weights, axis=0):
+    """log 1/S sum_s w_s: a lower bound on log p(x) that grows with S (Burda et al., 2016).
+
+    Args:
+        log_weights: [S, ...], log p(x, z_s) - log q(z_s|x).
+    """
+    num_samples = tf.cast(tf.shape(log_weights)[axis], log_weights.dtype)
+    return tf.reduce_logsumexp(log_weights, axis=axis) - tf.math.log(num_samples)
+
+
+def bits_per_dimension(log_likelihood, num_dimensions):
+    """-log_likelihood / (D ln 2), for log-likelihoods in nats."""
+    return -log_likelihood / (num_dimensions * math.log(2.0))

@@ -1,0 +1,32 @@
+"""Adam on normalised gradients: what the paper's published code trains with.
+
+Each tensor's gradient is divided by its own norm, g <- g / (||g||_2 + 1e-7), then Adam as usual. The step size of a
+tensor so depends on the direction of its gradient alone.
+"""
+
+import keras
+import tensorflow as tf
+
+
+def normalize(gradient, num_tensors=1):
+    """g / (||g|| + 1e-7), for each of `num_tensors` equal parts of the last axis by itself."""
+    width = gradient.shape[-1] if gradient.shape.rank else 1
+    parts = tf.reshape(gradient, [-1, num_tensors, width // num_tensors])
+    norms = tf.sqrt(tf.reduce_sum(tf.square(parts), axis=[0, 2], keepdims=True))
+    return tf.reshape(parts / (norms + 1e-7), gradient.shape)
+
+
+@keras.saving.register_keras_serializable("vampzoo")
+class NormalizedAdam(keras.optimizers.Adam):
+    """Keras' Adam with each tensor's gradient normalised first.
+
+    A variable that holds both halves of a gate counts as two tensors (`vampzoo.layers.split_halves`). Normalisation
+    comes after the gradients of all replicas are summed, where `clipnorm` and its kin would come before.
+    """
+
+    def __init__(self, learning_rate=5e-4, beta_1=0.9, beta_2=0.999, epsilon=1e-8, name="normalized_adam", **kwargs):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
+
+    def update_step(self, gradient, variable, learning_rate):
+        num_tensors = getattr(variable, "num_tensors", 1)
+        super().update_step(normalize(gradient, num_tensors), variable, learning_rate)
