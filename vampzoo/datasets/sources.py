@@ -1,0 +1,95 @@
+"""What the TFDS builders of this package that read one source file have in common."""
+
+import abc
+import dataclasses
+import hashlib
+import pathlib
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vampzoo.datasets.downloads import no_download, reachable
+from vampzoo.datasets.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A file: where it is to be had, and what it is called."""
+
+    url: str
+    filename: str
+
+
+def sha256(path):
+    """The checksum of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def float_images(height, width):
+    """The TFDS feature of images in [0, 1] that are more than bytes."""
+    return tfds.features.Tensor(shape=(height, width, 1), dtype=np.float32, encoding="zlib")
+
+
+class SourceFileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A TFDS builder whose images all come from one file.
+
+    The file is that of the name `SOURCE.filename` in the manual folder, else a download. It is read and checked as a whole
+    before anything is written. Its checksum is kept in the metadata of what is prepared from it, so that a changed file is
+    noticed.
+    """
+
+    SOURCE: Source
+    # TFDS gives the manual folder only to builders that have instructions for it.
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "A source file under its original name is used in place of a download."
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "Initial release."}
+
+    @property
+    @abc.abstractmethod
+    def image_feature(self):
+        """The TFDS feature of one image."""
+
+    @abc.abstractmethod
+    def read(self, path):
+        """dict from split to images [N, H, W, 1] of a source file; DataError if it is not what it should be."""
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({"image": self.image_feature}),
+            supervised_keys=None,
+            homepage=self.SOURCE.url,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager):
+        try:
+            folder = pathlib.Path(dl_manager.manual_dir)
+        except AssertionError:  # TFDS's way to say that the folder is empty, or is not.
+            folder = self.data_dir_root / "downloads" / "manual"
+        path = folder / self.SOURCE.filename
+        given = path.exists()
+        if not given:
+            path = self._download(dl_manager, folder)
+        try:
+            splits = self.read(path)
+        except DataError:
+            if not given:  # A damaged download would be found again by the next attempt.
+                path.unlink()
+            raise
+        self.info.metadata["source_sha256"] = sha256(path)
+        return {split: self._generate_examples(images) for split, images in splits.items()}
+
+    def _download(self, dl_manager, folder):
+        url = self.SOURCE.url
+        files = {url: self.SOURCE.filename}
+        if not reachable(url):
+            raise no_download(self.name, files, folder, "no connection to its host")
+        try:
+            return pathlib.Path(dl_manager.download(url))
+        except Exception as error:  # requests' errors, TFDS's own, and those of a proxy between.
+            raise no_download(self.name, files, folder, error) from error
+
+    def _generate_examples(self, images):
+        for index, image in enumerate(images):
+            yield index, {"image": image}
