@@ -1,6 +1,7 @@
 """What describes a model completely: plain data, no TensorFlow, so that programs can check flags before importing it."""
 
 import dataclasses
+import math
 
 MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae")
 PRIORS = ("standard", "mog", "vampprior", "vampprior_data")
@@ -62,3 +63,51 @@ class ModelConfig:
         if unknown := sorted(set(values) - known):
             raise ValueError(f"unknown model settings {unknown}; the valid ones are: {', '.join(sorted(known))}")
         return cls(**values)
+
+
+OPTIMIZERS = ("normalized_adam", "adam")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained: everything that decides the result, and nothing else.
+
+    Attributes:
+        epochs: the most that are run.
+        warmup_epochs: over which beta rises to 1 (0: none).
+        patience: epochs without a better validation ELBO, after warm-up, until training stops.
+        batch_size: examples a step, over all devices together.
+        learning_rate: of the optimiser.
+        optimizer: one of `OPTIMIZERS`.
+        weight_decay: decoupled decay of dense and convolution kernels, as a fraction of the learning rate a step.
+        ema_momentum: of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
+        pseudo_inputs_from_data: start the pseudo-inputs at training images with noise.
+        seed: decides initial weights, order of the data, binarisation and noise.
+
+    Raises:
+        ValueError: for a value out of range, naming the field and what is valid.
+    """
+
+    epochs: int = 2000
+    warmup_epochs: int = 100
+    patience: int = 50
+    batch_size: int = 100
+    learning_rate: float = 5e-4
+    optimizer: str = "normalized_adam"
+    weight_decay: float = 0.0
+    ema_momentum: float = 0.0
+    pseudo_inputs_from_data: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        for field, least in (("epochs", 1), ("warmup_epochs", 0), ("patience", 0), ("batch_size", 1)):
+            if getattr(self, field) < least:
+                raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r} is unknown; the valid values are: {', '.join(OPTIMIZERS)}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
+        if not 0 <= self.ema_momentum < 1:
+            raise ValueError(f"ema_momentum must be in [0, 1), got {self.ema_momentum}")

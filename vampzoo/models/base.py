@@ -69,8 +69,11 @@ class LatentVariableModel(keras.Model):
         """
         raise NotImplementedError  # abstract
 
-    def posterior(self, x):
-        """{layer: `DiagonalGaussian`} over the latents given x [B, H, W, C]; lower layers given the means above."""
+    def posterior(self, x, noise=None):
+        """{layer: `DiagonalGaussian`} over the latents given x [B, H, W, C].
+
+        Lower layers are conditioned on the means of those above, or on draws of them if there is `noise`.
+        """
         raise NotImplementedError  # abstract
 
     def decode(self, z, noise=None, seed=0):

@@ -75,9 +75,10 @@ class HVAE(LatentVariableModel):
             },
         )
 
-    def posterior(self, x):
+    def posterior(self, x, noise=None):
         q_z2 = self.q_z2(x)
-        return {"z2": q_z2, "z1": self.q_z1(x, q_z2.mean())}
+        z2 = q_z2.mean() if noise is None else q_z2.reparameterize(noise["z2"])[0]  # [B, M2]
+        return {"z2": q_z2, "z1": self.q_z1(x, z2)}
 
     def decode(self, z, noise=None, seed=0):
         p_z1 = self.p_z1(z)

@@ -51,7 +51,7 @@ class VAE(LatentVariableModel):
             rates={"z": log_q_z - self.p_z(prior_parameters).log_prob(z)},  # [B]
         )
 
-    def posterior(self, x):
+    def posterior(self, x, noise=None):
         return {"z": self.q_z(x)}
 
     def decode(self, z, noise=None, seed=0):

@@ -1,0 +1,151 @@
+"""What a trained model is worth: ELBO, importance-sampled log-likelihood, active units (section 5.1).
+
+Dimensions: B batch, N images, S importance samples. Everything in nats, and bits per dimension for grey images.
+"""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from vampzoo import objectives, random
+
+ACTIVE_UNIT_THRESHOLD = 0.01  # variance over the data of the posterior mean (Burda et al., 2016)
+
+
+class DatasetElbo:
+    """The one-sample ELBO terms of every image of a dataset, compiled once for many calls.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+        images: [N, H, W, C] float32.
+        batch_size: B, how many images are computed at once.
+        jit_compile: whether to compile with XLA.
+    """
+
+    def __init__(self, model, images, batch_size=500, jit_compile=True):
+        self.names = ["distortion", *(f"rate_{name}" for name in model.latent_sizes)]
+        self.num_images = len(images)
+        num_batches = max(1, -(-self.num_images // batch_size))
+        rows = -(-self.num_images // num_batches)  # equal batches: one compiled program serves them all
+        images = tf.constant(images)
+
+        @tf.function(jit_compile=jit_compile)
+        def batch_terms(x, noise, prior_parameters):
+            terms = model.elbo_terms(x, noise, prior_parameters)
+            return tf.stack([terms.distortion, *terms.rates.values()], axis=1)  # [B, 1 + L]
+
+        @tf.function
+        def all_terms(seed):
+            prior_parameters = tf.function(model.prior_parameters, jit_compile=jit_compile)()
+            result = tf.TensorArray(tf.float32, num_batches)
+            for i in tf.range(num_batches):
+                x = tf.gather(images, tf.minimum(i * rows + tf.range(rows), self.num_images - 1))  # [B, H, W, C]
+                noise = model.draw_noise(rows, random.fold_in(seed, i))
+                result = result.write(i, batch_terms(x, noise, prior_parameters))
+            return result.concat()[: self.num_images]  # [N, 1 + L]
+
+        self._all_terms = all_terms
+
+    def __call__(self, seed):
+        """Returns {"distortion": [N], "rate_z2": [N], ..., "elbo": [N]}, NumPy, for an int32 seed [2]."""
+        values = self._all_terms(seed).numpy()
+        terms = dict(zip(self.names, values.T, strict=True))
+        return {**terms, "elbo": -values.sum(axis=1)}
+
+
+def log_likelihood(model, images, num_samples=5000, seed=0, progress=None, batch_size=20):
+    """Importance-sampled log p(x) of every image.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+        images: [N, H, W, C].
+        num_samples: S.
+        seed: integer.
+        progress: called with the number of images done, or None.
+        batch_size: images between two calls of `progress`.
+
+    Returns:
+        NumPy [N], nats.
+    """
+    log_weights = tf.function(model._log_weights, jit_compile=True)
+    prior_parameters = model.prior_parameters()
+
+    @tf.function
+    def batch(x, first):
+        return model.importance_bound(
+            x, tf.constant(num_samples), random.key(seed), first, prior_parameters, log_weights
+        )
+
+    parts = []
+    for first in range(0, len(images), batch_size):
+        parts.append(batch(tf.constant(images[first : first + batch_size]), tf.constant(first)).numpy())
+        if progress is not None:
+            progress(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def active_units(model, images, num_samples=10, seed=0, batch_size=500):
+    """Active units of each layer: the variance over the data of the posterior mean exceeds 0.01.
+
+    The mean of z1 is the mean of q(z1|x, z2) averaged over q(z2|x), by `num_samples` draws of z2.
+
+    Returns:
+        {layer: NumPy bool [M]}.
+    """
+
+    @tf.function
+    def batch_means(x, seed):
+        means = []
+        for s in range(num_samples):
+            noise = model.draw_noise(tf.shape(x)[0], random.fold_in(seed, s))
+            means.append({name: q.mean() for name, q in model.posterior(x, noise).items()})
+        return tf.nest.map_structure(lambda *t: tf.add_n(t) / num_samples, *means)  # {layer: [B, M]}
+
+    parts = [
+        batch_means(tf.constant(images[first : first + batch_size]), random.key(seed, first))
+        for first in range(0, len(images), batch_size)
+    ]
+    return {
+        name: np.var(np.concatenate([part[name] for part in parts]), axis=0) > ACTIVE_UNIT_THRESHOLD
+        for name in model.latent_sizes
+    }
+
+
+def mean_and_standard_error(values):
+    """The mean of [N] values and its standard error, sd / sqrt(N)."""
+    values = np.asarray(values, np.float64)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def evaluate(model, images, num_samples=5000, seed=0, progress=None):
+    """Everything that `evaluation.json` says about a model on a set of images.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+        images: [N, H, W, C] float32.
+        num_samples: S of the importance-sampled log-likelihood.
+        seed: integer; the same seed gives the same numbers.
+        progress: as for `log_likelihood`.
+
+    Returns:
+        A dictionary of plain numbers (nats), and the log-likelihoods [N].
+    """
+    start = time.monotonic()
+    terms = DatasetElbo(model, images)(random.key(seed))
+    log_likelihoods = log_likelihood(model, images, num_samples, seed, progress)
+    units = active_units(model, images, seed=seed)
+    result = {"num_images": len(images), "num_samples": num_samples, "seed": seed}
+    result["elbo"], result["elbo_stderr"] = mean_and_standard_error(terms["elbo"])
+    result["distortion"] = float(terms["distortion"].mean())
+    result["rates"] = {name: float(terms[f"rate_{name}"].mean()) for name in model.latent_sizes}
+    result["rate"] = sum(result["rates"].values())
+    result["log_likelihood"], result["log_likelihood_stderr"] = mean_and_standard_error(log_likelihoods)
+    if model.likelihood != "bernoulli":
+        num_dimensions = int(np.prod(model.image_shape))
+        bits = objectives.bits_per_dimension(log_likelihoods.astype(np.float64), num_dimensions)
+        result["bits_per_dimension"], result["bits_per_dimension_stderr"] = mean_and_standard_error(bits)
+    result["active_units"] = {name: int(active.sum()) for name, active in units.items()}
+    result["latents"] = dict(model.latent_sizes)
+    result["seconds"] = round(time.monotonic() - start, 1)
+    return result, log_likelihoods

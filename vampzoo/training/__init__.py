@@ -1,0 +1,21 @@
+"""Training: the loop, its steps, the run folder, checkpoints, early stopping and what is shown meanwhile."""
+
+from vampzoo.config import TrainingConfig
+from vampzoo.training.early_stopping import EarlyStopping
+from vampzoo.training.run_folder import RunFolder, RunFolderError
+from vampzoo.training.steps import TrainingSteps
+from vampzoo.training.strategy import STRATEGIES, create_strategy
+from vampzoo.training.trainer import Interrupted, NotFinite, Trainer
+
+__all__ = [
+    "STRATEGIES",
+    "EarlyStopping",
+    "Interrupted",
+    "NotFinite",
+    "RunFolder",
+    "RunFolderError",
+    "Trainer",
+    "TrainingConfig",
+    "TrainingSteps",
+    "create_strategy",
+]

@@ -1,0 +1,65 @@
+"""Checkpoints of a training: everything that decides how it goes on."""
+
+import tensorflow as tf
+
+from vampzoo.training.run_folder import RunFolderError
+
+
+class Position(tf.Module):
+    """Where a training stands: `step` steps of `epoch` (from 1) are done, with these sums of their terms."""
+
+    def __init__(self, num_sums):
+        super().__init__(name="position")
+        self.epoch = tf.Variable(1, dtype=tf.int64, trainable=False)
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.sums = tf.Variable(tf.zeros([num_sums], tf.float64), trainable=False)
+        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+
+
+class Checkpoints:
+    """Saves and restores; the last two are kept, so that a damaged one costs little.
+
+    Args:
+        folder: where to.
+        items: trackable objects by name (model, optimizer, ...).
+    """
+
+    def __init__(self, folder, **items):
+        self._checkpoint = tf.train.Checkpoint(**items)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
+        self._folder = folder
+
+    def save(self):
+        """Writes a checkpoint.
+
+        Raises:
+            RunFolderError: if it cannot be written; the ones before stay.
+        """
+        try:
+            self._manager.save()
+        except (tf.errors.OpError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunFolderError(
+                f"no checkpoint could be written to {self._folder} (disk full or not writable?): {reason}. "
+                "The checkpoints before it are kept; the same command resumes from there"
+            ) from error
+
+    def restore(self, report):
+        """Restores the newest checkpoint that is whole; returns whether there was one.
+
+        Args:
+            report: called with a message for each damaged checkpoint that is passed over.
+
+        Raises:
+            RunFolderError: if there are checkpoints but none can be read.
+        """
+        paths = self._manager.checkpoints[::-1]
+        for path in paths:
+            try:
+                self._checkpoint.restore(path).assert_existing_objects_matched()
+                return True
+            except (tf.errors.OpError, AssertionError, ValueError, OSError) as error:
+                report(f"checkpoint {path} is damaged ({str(error).splitlines()[0]}); trying the one before")
+        if paths:
+            raise RunFolderError(f"no checkpoint in {self._folder} can be read; use --overwrite to start anew")
+        return False

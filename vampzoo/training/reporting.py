@@ -1,0 +1,98 @@
+"""What a training says: a progress bar, TensorBoard scalars and image grids."""
+
+import sys
+import time
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from vampzoo import figures
+
+LINE_SECONDS = 10.0  # between two lines where there is no terminal to draw a bar on
+
+
+class Progress:
+    """A bar over epochs with the latest terms; without a terminal, a line every ten seconds.
+
+    Args:
+        epochs: the most that may be run.
+        initial: epochs that are done already.
+    """
+
+    def __init__(self, epochs, initial):
+        self._bar = tqdm(
+            total=epochs,
+            initial=initial,
+            unit="epoch",
+            file=sys.stderr,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            bar_format="{l_bar}{bar:12}| {n:.1f}/{total} [{elapsed}<{remaining}] {postfix}",
+        )
+        self._last_line = -LINE_SECONDS
+        self._epochs = epochs
+        self._start, self._initial = time.monotonic(), initial
+
+    def part(self, fraction):
+        """Moves the bar by a fraction of an epoch."""
+        self._bar.update(fraction)
+
+    def epoch(self, row, force=False):
+        """Shows a row of the history."""
+        rates = " ".join(f"{name} {value:.1f}" for name, value in row.items() if name.startswith("rate_"))
+        text = (
+            f"elbo {row['elbo']:.2f} val {row['validation_elbo']:.2f} best {row['best_validation_elbo']:.2f} | distortion "
+            f"{row['distortion']:.1f} {rates} beta {row['beta']:.2f} | {row['images_per_second']:.0f} images/s"
+        )
+        self._bar.set_postfix_str(text)
+        now = time.monotonic()
+        if self._bar.disable and (force or now - self._last_line >= LINE_SECONDS):
+            self._last_line = now
+            remaining = (self._epochs - row["epoch"]) * (now - self._start) / max(1, row["epoch"] - self._initial)
+            print(f"epoch {row['epoch']}/{self._epochs} {text} | at most {remaining / 60:.0f} min", file=sys.stderr)
+
+    def message(self, text):
+        """Prints a line above the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def close(self):
+        self._bar.close()
+
+
+class TensorBoard:
+    """Writes scalars every epoch and image grids now and then.
+
+    Args:
+        folder: of the event files.
+        model: the model whose samples are shown.
+        validation: [N, H, W, C], of which the first images are reconstructed.
+        seed: integer; every grid uses the same draws, so that they can be compared.
+    """
+
+    NUM_IMAGES = 64
+
+    def __init__(self, folder, model, validation, seed):
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._model = model
+        self._originals = validation[: self.NUM_IMAGES // 2]
+        self._seed = seed
+
+    def scalars(self, row):
+        with self._writer.as_default(step=row["epoch"]):
+            for name, value in row.items():
+                if name != "epoch":
+                    tf.summary.scalar(name, value)
+
+    def images(self, epoch):
+        pictures = {
+            "samples": self._model.sample(self.NUM_IMAGES, seed=self._seed),
+            "reconstructions": figures.side_by_side(self._originals, self._model.reconstruct(self._originals)),
+        }
+        if hasattr(self._model.prior_layer, "pseudo_inputs"):
+            pictures["pseudo_inputs"] = self._model.pseudo_inputs[: self.NUM_IMAGES].numpy()
+        with self._writer.as_default(step=epoch):
+            for name, images in pictures.items():
+                tf.summary.image(name, figures.tile(images)[tf.newaxis])
+
+    def close(self):
+        self._writer.close()
