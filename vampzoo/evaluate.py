@@ -1,0 +1,57 @@
+"""Evaluates a run or a preset: ELBO, importance-sampled log-likelihood, active units, figures.
+
+    python -m vampzoo.evaluate --run_dir=runs/hvae_vampprior_caltech101 --split=test --num_samples=5000
+
+Writes evaluation.json and figures/ into the run folder and ends with one JSON line on stdout.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from vampzoo import program
+
+FLAGS = flags.FLAGS
+
+_GROUP = "evaluation"
+flags.DEFINE_string("run_dir", None, "run folder or preset folder", module_name=_GROUP)
+flags.DEFINE_string("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_GROUP)
+flags.DEFINE_string("manual_dir", None, "folder with source files that so need no download", module_name=_GROUP)
+flags.DEFINE_string("data_file", None, "for a run on --dataset=npz: the file", module_name=_GROUP)
+flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "which images", module_name=_GROUP)
+flags.DEFINE_integer("num_samples", 5000, "importance samples an image", module_name=_GROUP)
+flags.DEFINE_integer("seed", 0, "decides the draws", module_name=_GROUP)
+flags.DEFINE_string("out", None, "another path for evaluation.json", module_name=_GROUP)
+
+
+def main(argv):
+    if FLAGS.run_dir is None:
+        raise ValueError("--run_dir is missing: the folder that vampzoo.train wrote")
+    if FLAGS.num_samples < 1:
+        raise ValueError(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
+
+    from vampzoo import datasets, report, zoo
+
+    folder = pathlib.Path(FLAGS.run_dir)
+    model = zoo.load(folder)
+    data = json.loads((folder / "config.json").read_text())["data"]
+    dataset = datasets.load(
+        data["dataset"],
+        data_dir=FLAGS.data_dir,
+        manual_dir=FLAGS.manual_dir,
+        data_file=FLAGS.data_file,
+        likelihood=model.likelihood,
+        binarization=data["binarization"],
+    )
+    if dataset.fingerprint != data["fingerprint"]:
+        raise ValueError(
+            f"{data['dataset']} is not the data that {folder} was trained on: its images or splits differ "
+            f"(fingerprint {dataset.fingerprint[:12]}, trained on {data['fingerprint'][:12]})"
+        )
+    result = report.write(folder, model, dataset, FLAGS.split, FLAGS.num_samples, FLAGS.seed, FLAGS.out)
+    print(json.dumps({"run_dir": str(folder), **result}))
+
+
+if __name__ == "__main__":
+    program.run(main, __doc__)

@@ -1,0 +1,59 @@
+"""Evaluation of a run or preset on a dataset, written down: `evaluation.json` and the paper's figures."""
+
+import json
+import sys
+
+import numpy as np
+from tqdm import tqdm
+
+from vampzoo import evaluation, figures
+from vampzoo.training.run_folder import write_text
+
+NUM_IMAGES = 100  # in a grid
+
+
+def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=None):
+    """Evaluates `model` and writes `evaluation.json` and `figures/` into `folder`.
+
+    Args:
+        folder: pathlib.Path of a run folder or any other.
+        model: a `vampzoo.models.LatentVariableModel`.
+        dataset: a `vampzoo.datasets.Dataset`.
+        split: "train", "validation" or "test".
+        num_samples: S.
+        seed: integer.
+        out: another path for the JSON.
+
+    Returns:
+        What `evaluation.json` holds.
+    """
+    images = getattr(dataset, split)
+    with tqdm(
+        total=len(images),
+        unit="image",
+        desc=f"log-likelihood, S={num_samples}",
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        result, log_likelihoods = evaluation.evaluate(model, images, num_samples, seed, progress=bar.update)
+    result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **result}
+    write_figures(folder / "figures", model, images, log_likelihoods, f"{dataset.spec.title}: {split} images", seed)
+    write_text(out or folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def write_figures(folder, model, images, log_likelihoods, title, seed):
+    """Samples, reconstructions beside originals, pseudo-inputs, one component's samples, histogram of log-likelihoods."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures.save_grid(folder / "samples.png", model.sample(NUM_IMAGES, seed=seed))
+    originals = images[: NUM_IMAGES // 2]
+    pairs = figures.side_by_side(originals, model.reconstruct(originals, seed=seed))
+    figures.save_grid(folder / "reconstructions.png", pairs, columns=10)
+    figures.save_histogram(folder / "log_likelihoods.png", log_likelihoods, title)
+    np.save(folder / "log_likelihoods.npy", log_likelihoods)
+    if hasattr(model.prior_layer, "pseudo_inputs"):
+        pseudo_inputs = model.pseudo_inputs.numpy()
+        figures.save_grid(folder / "pseudo_inputs.png", pseudo_inputs[:NUM_IMAGES])
+        component = int(np.random.default_rng(seed).integers(len(pseudo_inputs)))
+        around = model.sample(NUM_IMAGES - 1, seed=seed, component=component)
+        figures.save_grid(folder / "component.png", np.concatenate([pseudo_inputs[component][np.newaxis], around]))

@@ -1,0 +1,45 @@
+"""Draws images from a run or a preset.
+
+python -m vampzoo.sample --run_dir=runs/hvae_vampprior_caltech101 --n=64 --out=samples.png
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from vampzoo import program
+
+FLAGS = flags.FLAGS
+
+_GROUP = "sampling"
+flags.DEFINE_string("run_dir", None, "run folder, preset folder or preset name", module_name=_GROUP)
+flags.DEFINE_integer("n", 64, "number of images", module_name=_GROUP)
+flags.DEFINE_integer("seed", 0, "decides the images", module_name=_GROUP)
+flags.DEFINE_integer("component", None, "draw around this pseudo-input only", module_name=_GROUP)
+flags.DEFINE_string(
+    "out", "samples.png", "picture (.png, .jpg, .pdf, .svg) or array (.npy) to write", module_name=_GROUP
+)
+
+
+def main(argv):
+    if FLAGS.run_dir is None:
+        raise ValueError("--run_dir is missing: a folder that vampzoo.train wrote, or a preset")
+    out = pathlib.Path(FLAGS.out)
+    if out.suffix not in (".png", ".jpg", ".pdf", ".svg", ".npy"):
+        raise ValueError(f"--out={out} must end in .png, .jpg, .pdf, .svg or .npy")
+
+    import numpy as np
+
+    from vampzoo import figures, zoo
+    from vampzoo.training.run_folder import atomic_path
+
+    images = zoo.load(FLAGS.run_dir).sample(FLAGS.n, seed=FLAGS.seed, component=FLAGS.component)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out) as temporary:
+        np.save(temporary, images) if out.suffix == ".npy" else figures.save_grid(temporary, images)
+    print(json.dumps({"out": str(out), "shape": images.shape, "mean": float(images.mean())}))
+
+
+if __name__ == "__main__":
+    program.run(main, __doc__)

@@ -1,0 +1,191 @@
+"""Trains a model of the zoo.
+
+    python -m vampzoo.train --flagfile=configs/caltech.flags
+
+The run folder holds checkpoints, the best weights, TensorBoard events and, at the end, evaluation.json and figures. The same
+command on an existing run folder resumes it.
+"""
+
+import dataclasses
+import json
+import pathlib
+import signal
+import sys
+
+from absl import flags
+
+from vampzoo import __version__, config, datasets, program
+
+FLAGS = flags.FLAGS
+
+_DATA = "data"
+flags.DEFINE_string(
+    "dataset", None, f"{', '.join(datasets.DATASETS)}; npz (a file of yours); or tfds:NAME", module_name=_DATA
+)
+flags.DEFINE_string("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_DATA)
+flags.DEFINE_string("manual_dir", None, "folder with source files that so need no download", module_name=_DATA)
+flags.DEFINE_string(
+    "data_file", None, "for --dataset=npz: arrays train, and optionally validation and test", module_name=_DATA
+)
+flags.DEFINE_enum(
+    "binarization",
+    None,
+    datasets.BINARIZATIONS,
+    "how grey images become binary (default: the dataset's)",
+    module_name=_DATA,
+)
+
+_MODEL = "model"
+flags.DEFINE_enum("model", "hvae", config.MODELS, "which model", module_name=_MODEL)
+flags.DEFINE_enum("prior", "vampprior", config.PRIORS, "prior of the top latent layer", module_name=_MODEL)
+flags.DEFINE_boolean("weighted", False, "trainable mixture weights (Eq. 16)", module_name=_MODEL)
+flags.DEFINE_integer(
+    "num_components", None, "K of a mixture prior (default: the paper's for the dataset)", module_name=_MODEL
+)
+flags.DEFINE_enum("likelihood", None, config.LIKELIHOODS, "p(x|z) (default: the dataset's)", module_name=_MODEL)
+flags.DEFINE_integer("hidden_units", 300, "width of the gated dense layers", module_name=_MODEL)
+flags.DEFINE_integer("z1_size", 40, "latents of the lower layer", module_name=_MODEL)
+flags.DEFINE_integer("z2_size", 40, "latents of the upper layer (of the only one for --model=vae)", module_name=_MODEL)
+flags.DEFINE_float(
+    "pseudo_inputs_mean", None, "mean of the initial pseudo-inputs (default: the dataset's)", module_name=_MODEL
+)
+flags.DEFINE_float(
+    "pseudo_inputs_stddev",
+    None,
+    "standard deviation of the initial pseudo-inputs (default: the dataset's)",
+    module_name=_MODEL,
+)
+
+_TRAINING = "training"
+_DEFAULTS = config.TrainingConfig()
+flags.DEFINE_integer("epochs", _DEFAULTS.epochs, "the most epochs", module_name=_TRAINING)
+flags.DEFINE_integer(
+    "warmup_epochs",
+    _DEFAULTS.warmup_epochs,
+    "epochs over which the weight of the rate rises to 1",
+    module_name=_TRAINING,
+)
+flags.DEFINE_integer(
+    "patience", _DEFAULTS.patience, "epochs without a better validation ELBO until it stops", module_name=_TRAINING
+)
+flags.DEFINE_integer(
+    "batch_size", _DEFAULTS.batch_size, "images a step, over all devices together", module_name=_TRAINING
+)
+flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "of the optimiser", module_name=_TRAINING)
+flags.DEFINE_enum(
+    "optimizer",
+    _DEFAULTS.optimizer,
+    config.OPTIMIZERS,
+    "Adam on per-tensor normalised gradients, or plain",
+    module_name=_TRAINING,
+)
+flags.DEFINE_float(
+    "weight_decay", 0.0, "decoupled decay of kernels, as a fraction of the learning rate a step", module_name=_TRAINING
+)
+flags.DEFINE_float(
+    "ema_momentum", 0.0, "of averaged weights, which are then validated and kept (0: none)", module_name=_TRAINING
+)
+flags.DEFINE_boolean(
+    "pseudo_inputs_from_data", False, "start the pseudo-inputs at training images with noise", module_name=_TRAINING
+)
+flags.DEFINE_integer("seed", 0, "decides weights, order, binarisation and noise", module_name=_TRAINING)
+
+_RUN = "run"
+flags.DEFINE_string("run_dir", None, "run folder (default: runs/MODEL_PRIOR_DATASET_seedN)", module_name=_RUN)
+flags.DEFINE_boolean("overwrite", False, "delete what the run folder holds and start anew", module_name=_RUN)
+flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_RUN)
+flags.DEFINE_string("strategy", "auto", "auto, one_device, mirrored or multi_worker", module_name=_RUN)
+flags.DEFINE_float("checkpoint_seconds", 60.0, "time between two checkpoints (0: every epoch)", module_name=_RUN)
+flags.DEFINE_integer("image_epochs", 20, "epochs between two image grids in TensorBoard (0: none)", module_name=_RUN)
+
+_EVALUATION = "evaluation"
+flags.DEFINE_boolean("evaluate", True, "evaluate on the test images at the end", module_name=_EVALUATION)
+flags.DEFINE_integer("num_samples", 5000, "importance samples an image", module_name=_EVALUATION)
+flags.DEFINE_string("out", None, "another path for evaluation.json", module_name=_EVALUATION)
+
+# Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.
+_NOT_RECORDED = ("run_dir", "overwrite", "out")
+
+
+def main(argv):
+    if FLAGS.dataset is None:
+        names = ", ".join([*datasets.DATASETS, "npz", "tfds:NAME"])
+        raise ValueError(f"--dataset is missing; the valid values are: {names}")
+    training_config = config.TrainingConfig(
+        **{field.name: FLAGS[field.name].value for field in dataclasses.fields(config.TrainingConfig)}
+    )
+    if FLAGS.num_samples < 1:
+        raise ValueError(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
+
+    from vampzoo import report, training  # TensorFlow is imported here, after the flags are known to be good
+
+    strategy = training.create_strategy(FLAGS.strategy)
+    dataset = datasets.load(
+        FLAGS.dataset,
+        data_dir=FLAGS.data_dir,
+        manual_dir=FLAGS.manual_dir,
+        data_file=FLAGS.data_file,
+        likelihood=FLAGS.likelihood,
+        binarization=FLAGS.binarization,
+    )
+    model_config = create_model_config(dataset.spec)
+    run_config = {
+        "vampzoo_version": __version__,
+        "model": dataclasses.asdict(model_config),
+        "data": {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint},
+        "training": dataclasses.asdict(training_config),
+    }
+    name = f"{model_config.model}_{model_config.prior}_{FLAGS.dataset.replace(':', '_')}_seed{training_config.seed}"
+    folder = training.RunFolder(
+        FLAGS.run_dir or pathlib.Path("runs", name), run_config, recorded_flags(), FLAGS.overwrite
+    )
+    trainer = training.Trainer(
+        model_config,
+        training_config,
+        dataset,
+        folder,
+        strategy=strategy,
+        jit_compile=FLAGS.jit_compile,
+        checkpoint_seconds=FLAGS.checkpoint_seconds,
+        image_epochs=FLAGS.image_epochs,
+    )
+    print(
+        f"{trainer.model.describe()}\n{len(dataset.train)} training images; run folder {folder.path}", file=sys.stderr
+    )
+    try:
+        model = trainer.fit()
+    except training.Interrupted as interruption:
+        print(f"stopped by {interruption}; the same command resumes {folder.path}", file=sys.stderr)
+        return 0 if interruption.signal_number == signal.SIGTERM else 128 + interruption.signal_number
+    result = {"run_dir": str(folder.path), "epochs": trainer.epochs_done, "best_epoch": trainer.best_epoch}
+    result |= {"validation_elbo": trainer.best_validation_elbo, "train_seconds": round(trainer.seconds, 1)}
+    if FLAGS.evaluate:
+        result |= report.write(folder.path, model, dataset, "test", FLAGS.num_samples, training_config.seed, FLAGS.out)
+    print(json.dumps(result))
+    return 0
+
+
+def create_model_config(spec):
+    """The `ModelConfig` that flags and dataset describe; what no flag says comes from the dataset."""
+    names = ("num_components", "likelihood", "pseudo_inputs_mean", "pseudo_inputs_stddev")
+    from_dataset = {name: getattr(spec, name) for name in (*names, "image_shape")}
+    from_flags = {
+        field.name: FLAGS[field.name].value
+        for field in dataclasses.fields(config.ModelConfig)
+        if field.name in FLAGS and FLAGS[field.name].value is not None
+    }
+    return config.ModelConfig(**{**from_dataset, **from_flags})
+
+
+def recorded_flags():
+    """The text of a flagfile that reproduces this run."""
+    lines = []
+    for group in (_DATA, _MODEL, _TRAINING, _RUN, _EVALUATION):
+        for flag in FLAGS.flags_by_module_dict()[group]:
+            if flag.value is not None and flag.name not in _NOT_RECORDED:
+                lines.append(flag.serialize())
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    program.run(main, __doc__)
