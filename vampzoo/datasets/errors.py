@@ -2,4 +2,4 @@
 
 
 class DataError(ValueError):
-    """Images that cannot be had, or are not what they should be. The message names the file and what is wrong with it."""
+    """Images that cannot be had or are not what they should be. The message names the file and what is wrong."""

@@ -19,8 +19,8 @@ class Dataset:
 
     Attributes:
       spec: what it is; `likelihood` and `dynamic` are those that `load` was asked for.
-      train, validation, test: float32 [N, H, W, C] in [0, 1]. If `spec.dynamic`, train holds intensities; validation and
-        test are 0 and 1 in any case then.
+      train, validation, test: float32 [N, H, W, C] in [0, 1]. If `spec.dynamic`, train holds intensities, and
+        validation and test 0 and 1 alone.
       fingerprint: sha256 of the arrays, in hexadecimal: two datasets are the same if theirs are.
     """
 
@@ -37,9 +37,9 @@ def load(name, *, data_dir=None, manual_dir=None, data_file=None, likelihood=Non
     Reading a TFDS dataset runs TensorFlow: a distribution strategy that has to come first must be made before.
 
     Args:
-      name: a key of `DATASETS`; "npz" for the file `data_file`; or "tfds:NAME" for any TFDS dataset of images small enough
-        for memory. Of the last two, splits that are missing are taken off train: a tenth of it each, at random with a
-        fixed seed.
+      name: a key of `DATASETS`; "npz" for the file `data_file`; or "tfds:NAME" for any TFDS dataset of images that
+        fits in memory. Of the last two, splits that are missing are taken off train: a tenth of it each, at random
+        with a fixed seed.
       data_dir: TFDS's folder of prepared datasets; None: TFDS's own. What is prepared there is used as it is, unless
         `manual_dir` holds a source file other than the one that it was prepared from: then it is prepared anew.
       manual_dir: a folder with source files under their original names, used in place of downloads; None: the folder

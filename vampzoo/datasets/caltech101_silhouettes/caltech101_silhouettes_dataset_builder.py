@@ -23,7 +23,7 @@ class Builder(SourceFileBuilder):
         return tfds.features.Image(shape=(28, 28, 1))
 
     def read(self, path):
-        arrays = read_mat(path, {array: (None, 784) for array in SPLITS.values()})
+        arrays = read_mat(path, dict.fromkeys(SPLITS.values(), (None, 784)))
         for array, rows in arrays.items():
             if not np.isin(rows, (0, 1)).all():
                 raise DataError(f"{path}: {array} holds values other than 0 and 1.")

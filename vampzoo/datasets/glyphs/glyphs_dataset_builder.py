@@ -69,8 +69,8 @@ def render_letters():
     """Renders every letter of every face.
 
     Returns:
-      dict from the bytes of an image to the code points that it shows: where scripts share a shape, as Latin A and Greek
-      Alpha do, there are several.
+      dict from the bytes of an image to the code points that it shows: several where scripts share a shape, as Latin A
+      and Greek Alpha do.
     """
     renderer = RendererAgg(IMAGE_SIZE, IMAGE_SIZE, dpi=72)
     folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
@@ -119,7 +119,7 @@ def split_letters(letters):
     Returns:
       dict from split to a list of (code point, image uint8 [28, 28, 1]).
     """
-    letter_of = {}  # Code point -> the smallest of the code points it shares a shape with, directly or by way of others.
+    letter_of = {}  # Code point -> a smaller one that shares a shape with it, or itself: a forest.
 
     def find(code_point):
         while letter_of.setdefault(code_point, code_point) != code_point:
