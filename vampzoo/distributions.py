@@ -20,28 +20,34 @@ LOG_SCALE_RANGE = (-4.5, 0.0)  # of the discretised logistic
 NUM_BINS = 256
 
 
+def _key(seed):
+    """The zoo's seed for a seed given to `sample`: TFP would make an integer depend on the calls before it."""
+    return random.key(tfp.random.sanitize_seed(None) if seed is None else seed)
+
+
 class DiagonalGaussian(tfd.Independent):
     """N(mean, diag(exp(log_var))) over the last axis.
 
     Args:
-        mean: [..., M].
+        loc: [..., M], the mean.
         log_var: [..., M], logarithm of the variance.
     """
 
-    def __init__(self, mean, log_var, name="DiagonalGaussian"):
+    def __init__(self, loc, log_var, name="DiagonalGaussian"):
         parameters = dict(locals())
-        mean, log_var = tf.cast(mean, tf.float32), tf.cast(log_var, tf.float32)
-        super().__init__(tfd.Normal(mean, tf.exp(0.5 * log_var)), reinterpreted_batch_ndims=1, name=name)
+        loc, log_var = tf.cast(loc, tf.float32), tf.cast(log_var, tf.float32)
+        super().__init__(tfd.Normal(loc, tf.exp(0.5 * log_var)), reinterpreted_batch_ndims=1, name=name)
         self._parameters = parameters
+        self.loc = loc
         self.log_var = log_var
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
-        return dict.fromkeys(("mean", "log_var"), tfp.util.ParameterProperties(event_ndims=1))
+        return dict.fromkeys(("loc", "log_var"), tfp.util.ParameterProperties(event_ndims=1))
 
     def _sample_n(self, n, seed):
-        shape = tf.concat([[n], tf.shape(self.distribution.loc)], axis=0)  # [n, ..., M]
-        return self.reparameterize(random.normal(shape, random.key(tfp.random.sanitize_seed(seed))))[0]
+        shape = tf.concat([[n], tf.shape(self.loc)], axis=0)  # [n, ..., M]
+        return self.reparameterize(random.normal(shape, _key(seed)))[0]
 
     def reparameterize(self, noise):
         """The draw z = mean + sigma * noise and its log-density, from standard normal noise.
@@ -55,7 +61,7 @@ class DiagonalGaussian(tfd.Independent):
         Returns:
             z [..., M] and log q(z) [...], the same as `log_prob(z)`.
         """
-        z = self.distribution.loc + self.distribution.scale * noise  # [..., M]
+        z = self.loc + self.distribution.scale * noise  # [..., M]
         return z, -0.5 * tf.reduce_sum(math.log(2 * math.pi) + self.log_var + tf.square(noise), axis=-1)
 
 
@@ -112,7 +118,7 @@ class DiagonalGaussianMixture(tfd.MixtureSameFamily):
         return tf.reshape(tf.cast(peaks[:, 0], tf.float32) + log_sums, tf.shape(z)[:-1])
 
     def _sample_n(self, n, seed):
-        seed = random.key(tfp.random.sanitize_seed(seed))
+        seed = _key(seed)
         k = random.categorical(self._log_weights, n, random.fold_in(seed, 0))  # [n]
         return self.sample_component(k, random.fold_in(seed, 1))  # [n, M]
 
@@ -130,7 +136,7 @@ class PixelBernoulli(tfd.Bernoulli):
 
     def __init__(self, logits, name="PixelBernoulli"):
         parameters = dict(locals())
-        super().__init__(logits=tf.clip_by_value(tf.cast(logits, tf.float32), -LOGIT_LIMIT, LOGIT_LIMIT), name=name)
+        super().__init__(logits=tf.clip_by_value(tf.cast(logits, tf.float32), -LOGIT_LIMIT, LOGIT_LIMIT), dtype=tf.float32, name=name)
         self._parameters = parameters
 
     @classmethod
@@ -138,30 +144,30 @@ class PixelBernoulli(tfd.Bernoulli):
         return {"logits": tfp.util.ParameterProperties()}
 
     def _log_prob(self, x):
-        return x * self.logits - tf.nn.softplus(self.logits)
+        return tf.cast(x, tf.float32) * self.logits - tf.nn.softplus(self.logits)
 
 
 class DiscretizedLogistic(tfd.Distribution):
     """A logistic distribution collected into 256 bins of width 1/256 on [0, 1).
 
     With s = exp(log_scale), b(x) = floor(256 x)/256 the bin's left edge, F the logistic distribution function:
-    log p(x) = log[F((b + 1/256 - mean)/s) - F((b - mean)/s)].
+    log p(x) = log[F((b + 1/256 - loc)/s) - F((b - loc)/s)].
 
     The first and last bin are open to -inf and +inf, so that the 256 probabilities sum to 1. The paper's published code
     leaves them closed and adds 1e-7 under the logarithm: mass outside [0, 1) is lost, so likelihoods near black and
     white come out lower, while no bin can fall below log 1e-7 = -16.1. `open_edges=False` gives that form.
 
     Args:
-        mean: [...], in [0, 1].
+        loc: [...], in [0, 1], clipped to the outermost centres of bins.
         log_scale: [...], logarithm of s, clipped to [-4.5, 0].
         open_edges: whether the outer bins are open.
     """
 
-    def __init__(self, mean, log_scale, open_edges=True, name="DiscretizedLogistic"):
+    def __init__(self, loc, log_scale, open_edges=True, name="DiscretizedLogistic"):
         parameters = dict(locals())
         half_bin = 0.5 / NUM_BINS
-        self._mean_parameter = tf.clip_by_value(tf.cast(mean, tf.float32), half_bin, 1.0 - half_bin)
-        self._log_scale = tf.clip_by_value(tf.cast(log_scale, tf.float32), *LOG_SCALE_RANGE)
+        self.loc = tf.clip_by_value(tf.cast(loc, tf.float32), half_bin, 1.0 - half_bin)
+        self.log_scale = tf.clip_by_value(tf.cast(log_scale, tf.float32), *LOG_SCALE_RANGE)
         self.open_edges = open_edges
         super().__init__(
             dtype=tf.float32,
@@ -174,7 +180,7 @@ class DiscretizedLogistic(tfd.Distribution):
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
-        return dict.fromkeys(("mean", "log_scale"), tfp.util.ParameterProperties())
+        return dict.fromkeys(("loc", "log_scale"), tfp.util.ParameterProperties())
 
     def _event_shape_tensor(self):
         return tf.constant([], tf.int32)
@@ -184,25 +190,25 @@ class DiscretizedLogistic(tfd.Distribution):
 
     def _log_prob(self, x):
         bin_index = tf.clip_by_value(tf.floor(x * NUM_BINS), 0.0, NUM_BINS - 1.0)
-        inverse_scale = tf.exp(-self._log_scale)
-        lower = (bin_index / NUM_BINS - self._mean_parameter) * inverse_scale
+        inverse_scale = tf.exp(-self.log_scale)
+        lower = (bin_index / NUM_BINS - self.loc) * inverse_scale
         width = inverse_scale / NUM_BINS
         upper = lower + width
-        if not self.open_edges:
-            return tf.math.log(tf.sigmoid(upper) - tf.sigmoid(lower) + 1e-7)
         # F(b) - F(a) = F(b) F(-a) (1 - exp(a - b)), which has no cancellation.
         log_f_upper, log_f_not_lower = -tf.nn.softplus(-upper), -tf.nn.softplus(lower)
         inside = log_f_upper + log_f_not_lower + tf.math.log(-tf.math.expm1(-width))
+        if not self.open_edges:
+            return tf.math.log(tf.exp(inside) + 1e-7)
         return tf.where(bin_index <= 0, log_f_upper, tf.where(bin_index >= NUM_BINS - 1, log_f_not_lower, inside))
 
     def _mean(self):
         """The location of the logistic: what the paper shows as an image."""
-        return self._mean_parameter
+        return self.loc
 
     def _sample_n(self, n, seed):
-        shape = tf.concat([[n], tf.shape(self._mean_parameter)], axis=0)
-        u = random.uniform(shape, random.key(tfp.random.sanitize_seed(seed)))
-        x = self._mean_parameter + tf.exp(self._log_scale) * (tf.math.log(u) - tf.math.log1p(-u))
+        shape = tf.concat([[n], tf.shape(self.loc)], axis=0)
+        u = random.uniform(shape, _key(seed))
+        x = self.loc + tf.exp(self.log_scale) * (tf.math.log(u) - tf.math.log1p(-u))
         return (tf.clip_by_value(tf.floor(x * NUM_BINS), 0.0, NUM_BINS - 1.0) + 0.5) / NUM_BINS  # centres of bins
 
 
