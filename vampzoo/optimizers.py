@@ -28,5 +28,5 @@ class NormalizedAdam(keras.optimizers.Adam):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
 
     def update_step(self, gradient, variable, learning_rate):
-        num_tensors = getattr(variable, "num_tensors", 1)
-        super().update_step(normalize(gradient, num_tensors), variable, learning_rate)
+        gradient = tf.convert_to_tensor(gradient)  # of an embedding it is sparse
+        super().update_step(normalize(gradient, getattr(variable, "num_tensors", 1)), variable, learning_rate)

@@ -172,7 +172,7 @@ class VampPrior(MixturePrior):
             seed: integer that decides the noise.
 
         Raises:
-            ValueError: if `data` has too few rows or another shape.
+            ValueError: if `data` has too few rows or another shape, is out of bounds or not finite.
         """
         values = np.array(data[: self.num_components], np.float32)
         if values.shape != (self.num_components, *self.event_shape):
@@ -180,9 +180,11 @@ class VampPrior(MixturePrior):
                 f"{self.num_components} pseudo-inputs of shape {self.event_shape} cannot be taken from data of shape "
                 f"{np.shape(data)}: num_components may be at most the number of training examples"
             )
+        low, high = self.bounds or (-np.inf, np.inf)
+        if not (np.isfinite(values) & (values >= low) & (values <= high)).all():
+            raise ValueError(f"data for pseudo-inputs must be finite and lie in [{low}, {high}]")
         values += noise_stddev * np.random.default_rng(seed).standard_normal(values.shape, np.float32)
         if self.bounds is not None:
-            low, high = self.bounds
             values = high - np.abs(high - (low + np.abs(values - low)))
         self.raw_pseudo_inputs.assign(values)
 
