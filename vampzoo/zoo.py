@@ -1,0 +1,185 @@
+"""Trained models by name: which presets there are, their checksums, and the way back from a folder to a model.
+
+A preset is a folder saved_models/<model>_<prior>_<dataset>/ with `config.json`, `model.weights.h5`, a card `README.md`,
+`metrics.json`, `train.flags`, `samples.png`, the SavedModel in `1/` and `SHA256SUMS` over all of these. A run folder has the
+first two in common with it, which is all that `load` needs.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+
+from vampzoo.config import ModelConfig
+
+CONFIG = "config.json"
+WEIGHTS = "model.weights.h5"
+CHECKSUMS = "SHA256SUMS"
+
+
+class ZooError(ValueError):
+    """A preset or run folder that does not exist or is damaged; the message names the file and what is valid."""
+
+
+# === Where presets are ===
+
+
+def zoo_folder(zoo_dir=None):
+    """The folder with the presets: `zoo_dir`, else the environment's VAMPZOO_ZOO, else saved_models/ of the checkout.
+
+    Raises:
+        ZooError: if it does not exist.
+    """
+    for origin, value in (("zoo_dir", zoo_dir), ("VAMPZOO_ZOO", os.environ.get("VAMPZOO_ZOO"))):
+        if value:
+            if not os.path.isdir(value):
+                raise ZooError(f"{origin}={str(value)!r} is not a folder")
+            return pathlib.Path(value)
+    folder = pathlib.Path(__file__).resolve().parents[1] / "saved_models"
+    if not folder.is_dir():
+        raise ZooError(
+            f"there are no presets beside this installation ({folder} does not exist): the presets are the folder "
+            "saved_models/ of vampzoo's repository. Name it with zoo_dir= (in programs --zoo_dir) or in the environment "
+            "variable VAMPZOO_ZOO, or give load() the path of a run folder"
+        )
+    return folder
+
+
+def presets(zoo_dir=None):
+    """The names of the presets, sorted.
+
+    Args:
+        zoo_dir: as for `zoo_folder`.
+
+    Raises:
+        ZooError: if the folder does not exist.
+    """
+    return sorted(path.parent.name for path in zoo_folder(zoo_dir).glob(f"*/{CHECKSUMS}"))
+
+
+def find(name_or_path, zoo_dir=None):
+    """The folder that `load` would read.
+
+    Args:
+        name_or_path: a preset's name, or the path of a preset folder or run folder. A name comes before a path.
+        zoo_dir: as for `zoo_folder`.
+
+    Raises:
+        ZooError: if there is no such preset and no such folder; the message lists the presets.
+    """
+    path = pathlib.Path(name_or_path)
+    is_name = len(path.parts) == 1 and not str(name_or_path).endswith(os.sep) and path.parts[0] not in (".", "..")
+    problem = None
+    if is_name:
+        try:
+            folder = zoo_folder(zoo_dir)
+            if (folder / path / CHECKSUMS).is_file():
+                return folder / path
+            problem = f"the presets in {folder} are: {', '.join(presets(folder)) or '(none)'}"
+        except ZooError as error:
+            problem = str(error)
+    if (path / CONFIG).is_file():
+        return path
+    if path.is_dir():
+        raise ZooError(f"{path} has no {CONFIG}: neither a preset folder nor a run folder")
+    if is_name:
+        raise ZooError(f"no preset is called {str(name_or_path)!r}; {problem}")
+    raise ZooError(f"the folder {path} does not exist")
+
+
+# === Checksums ===
+
+
+def file_sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_checksums(folder):
+    """Writes SHA256SUMS over all files of a folder, in the form that `sha256sum --check` reads."""
+    folder = pathlib.Path(folder)
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    (folder / CHECKSUMS).write_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in files))
+
+
+def verify(folder):
+    """Compares the files of a preset with its SHA256SUMS.
+
+    Raises:
+        ZooError: naming the first file that is missing, changed or not listed though `load` reads it.
+    """
+    folder = pathlib.Path(folder)
+    listed = set()
+    for number, line in enumerate((folder / CHECKSUMS).read_text().splitlines(), start=1):
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name:
+            raise ZooError(f"{folder / CHECKSUMS}, line {number} is not 'SHA256  FILE': {line!r}")
+        path = folder / name
+        if not path.is_file():
+            raise ZooError(f"{path} is missing, though {CHECKSUMS} lists it")
+        if file_sha256(path) != digest:
+            raise ZooError(f"{path} is damaged: its SHA-256 is not the one in {CHECKSUMS}. Fetch it again")
+        listed.add(name)
+    for name in (CONFIG, WEIGHTS):
+        if name not in listed:
+            raise ZooError(f"{folder / CHECKSUMS} does not list {name}")
+
+
+# === Loading ===
+
+
+def read_config(folder):
+    """The contents of config.json and the `ModelConfig` in it.
+
+    Raises:
+        ZooError: if the file is missing or no valid configuration.
+    """
+    path = pathlib.Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text())
+        return config, ModelConfig.from_dict(config["model"])
+    except FileNotFoundError:
+        raise ZooError(f"{path} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ZooError(f"{path} is no valid configuration: {error!r}") from error
+
+
+def load(name_or_path, zoo_dir=None):
+    """Builds a model and gives it its trained weights.
+
+    The weights are read by Keras' loader for weight files, which reads arrays and nothing else: nothing is unpickled and
+    no code from the folder runs.
+
+    Args:
+        name_or_path: a preset's name, or the path of a preset folder or run folder.
+        zoo_dir: the folder with the presets; None: the environment's VAMPZOO_ZOO, or saved_models/ of the checkout.
+
+    Returns:
+        A `vampzoo.models.LatentVariableModel`.
+
+    Raises:
+        ZooError: for an unknown name (lists the valid ones), a missing file, or a damaged one (names it).
+    """
+    folder = find(name_or_path, zoo_dir)
+    if (folder / CHECKSUMS).is_file():
+        verify(folder)
+    config, model_config = read_config(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ZooError(f"{path} is missing (a run writes it after its first epoch)")
+
+    import numpy as np
+
+    from vampzoo import models  # imports TensorFlow, which takes seconds: whatever can fail without it has passed
+
+    model = models.create(model_config)
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ZooError(f"{path} cannot be read as the weights of the model in {CONFIG}: {error}") from error
+    if bad := [weight.path for weight in model.weights if not np.all(np.isfinite(weight.numpy()))]:
+        raise ZooError(f"{path} holds NaN or infinite values in {', '.join(bad)}")
+    model.title = folder.resolve().name
+    model.trained_on = str(config.get("data", {}).get("dataset", "unknown data"))
+    return model
