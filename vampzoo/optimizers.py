@@ -27,6 +27,12 @@ class NormalizedAdam(keras.optimizers.Adam):
     def __init__(self, learning_rate=5e-4, beta_1=0.9, beta_2=0.999, epsilon=1e-8, name="normalized_adam", **kwargs):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
 
+    def build(self, variables):
+        super().build(variables)
+        # Read here, since `update_step` gets the TensorFlow variables underneath, which do not carry the mark.
+        self._num_tensors = tuple(getattr(variable, "num_tensors", 1) for variable in variables)
+
     def update_step(self, gradient, variable, learning_rate):
         gradient = tf.convert_to_tensor(gradient)  # of an embedding it is sparse
-        super().update_step(normalize(gradient, getattr(variable, "num_tensors", 1)), variable, learning_rate)
+        num_tensors = self._num_tensors[self._get_variable_index(variable)]
+        super().update_step(normalize(gradient, num_tensors), variable, learning_rate)
