@@ -45,6 +45,9 @@ class DiagonalGaussian(tfd.Independent):
     def _parameter_properties(cls, dtype, num_classes=None):
         return dict.fromkeys(("loc", "log_var"), tfp.util.ParameterProperties(event_ndims=1))
 
+    def _covariance(self):
+        return tf.linalg.diag(tf.exp(self.log_var))  # [..., M, M]
+
     def _sample_n(self, n, seed):
         shape = tf.concat([[n], tf.shape(self.loc)], axis=0)  # [n, ..., M]
         return self.reparameterize(random.normal(shape, _key(seed)))[0]
@@ -136,7 +139,9 @@ class PixelBernoulli(tfd.Bernoulli):
 
     def __init__(self, logits, name="PixelBernoulli"):
         parameters = dict(locals())
-        super().__init__(logits=tf.clip_by_value(tf.cast(logits, tf.float32), -LOGIT_LIMIT, LOGIT_LIMIT), dtype=tf.float32, name=name)
+        super().__init__(
+            logits=tf.clip_by_value(tf.cast(logits, tf.float32), -LOGIT_LIMIT, LOGIT_LIMIT), dtype=tf.float32, name=name
+        )
         self._parameters = parameters
 
     @classmethod
