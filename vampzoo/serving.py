@@ -1,0 +1,183 @@
+"""A model as a SavedModel that TensorFlow Serving runs: signatures in, arrays out, no Python on the way.
+
+Dimensions: B images of a request, n samples, K mixture components, M latents of a layer, (H, W, C) image.
+
+Signatures (images are float32 in [0, 1]; a seed is an int32 pair: [s, 0] is the integer seed s of the Python methods):
+
+    reconstruct           images [B, H, W, C]                          -> images [B, H, W, C]; also serving_default
+    encode                images                                       -> z2_mean, z2_scale [B, M2], z1_mean, z1_scale [B, M1]
+    decode                z2 [B, M2]                                   -> images [B, H, W, C]
+    sample                n, seed [2]                                  -> images [n, H, W, C]
+    sample_component      component, n, seed [2]                       -> images [n, H, W, C]; mixture priors
+    elbo                  images, seed [2]                             -> elbo, distortion, rate [B], nats
+    log_likelihood        images, num_samples, seed [2]                -> log_likelihood [B], nats
+    pseudo_inputs                                                      -> pseudo_inputs [K, H, W, C]; VampPriors
+
+A model with one stochastic layer says z where this says z2, and has no z1. Every request is checked inside the graph, before
+anything of its size is allocated: B and n are at least 1 and at most `MAX_IMAGES` and `MAX_SAMPLES`, num_samples at most
+`MAX_IMPORTANCE_SAMPLES`, components exist, images have the model's shape and lie in [0, 1], latents are finite. What
+fails a check gets INVALID_ARGUMENT.
+"""
+
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from vampzoo import random
+
+# With these the largest request keeps the memory below a few gigabytes in the largest model of the zoo.
+MAX_SAMPLES = 500  # n: one batch of `model.sample`, so that the same seed gives the same images
+MAX_IMAGES = 1000  # B
+MAX_IMPORTANCE_SAMPLES = 10_000  # num_samples; memory depends on `model.importance_chunk` alone, time on B num_samples
+
+WARMUP_FILE = "tf_serving_warmup_requests"  # in assets.extra/, where TensorFlow Serving looks for it
+
+
+class ServedModel:
+    """The signatures of a model as functions of tensors.
+
+    The prior's parameters are computed here, once, and kept in variables: a VampPrior's pseudo-inputs are not encoded again
+    at each request.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        parameters = model.prior_parameters()
+        self.prior_variables = [tf.Variable(t, trainable=False, name=f"prior_{i}") for i, t in enumerate(parameters)]
+        self._make_parameters = type(parameters)._make if parameters else tuple
+        self.num_components = int(parameters[0].shape[0]) if parameters else 0
+
+    def signatures(self):
+        """{name: (function, its `tf.TensorSpec`s)}, the default first."""
+        top, top_size = next(iter(self.model.latent_sizes.items()))
+        images = tf.TensorSpec([None, *self.model.image_shape], tf.float32, "images")
+        z = tf.TensorSpec([None, top_size], tf.float32, top)
+        seed = tf.TensorSpec([2], tf.int32, "seed")
+        n, num_samples, component = (tf.TensorSpec([], tf.int32, name) for name in ("n", "num_samples", "component"))
+        result = {
+            "reconstruct": (self.reconstruct, [images]),
+            "encode": (self.encode, [images]),
+            "decode": (self.decode, [z]),
+            "sample": (self.sample, [n, seed]),
+            "elbo": (self.elbo, [images, seed]),
+            "log_likelihood": (self.log_likelihood, [images, num_samples, seed]),
+        }
+        if self.num_components:
+            result["sample_component"] = (self.sample_component, [component, n, seed])
+        if hasattr(self.model.prior_layer, "pseudo_inputs"):
+            result["pseudo_inputs"] = (self.pseudo_inputs, [])
+        return result
+
+    def prior_parameters(self):
+        return self._make_parameters(tf.convert_to_tensor(variable) for variable in self.prior_variables)
+
+    # === Signatures ===
+
+    def reconstruct(self, images):
+        return {"images": self.model.call(self._images(images), random.key(0))}
+
+    def encode(self, images):
+        outputs = {}
+        for name, q in self.model.posterior(self._images(images)).items():
+            outputs[f"{name}_mean"], outputs[f"{name}_scale"] = q.mean(), q.stddev()
+        return outputs
+
+    def decode(self, z):
+        count = _in_range(tf.shape(z)[0], 1, MAX_IMAGES, "the number of latents")
+        finite = tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(z)), ["latents must be finite"])
+        with tf.control_dependencies([count, finite]):
+            z = tf.ensure_shape(tf.identity(z), [None, next(iter(self.model.latent_sizes.values()))])
+        return {"images": self.model.decode(z, seed=random.key(0))}
+
+    def sample(self, n, seed):
+        n = _in_range(n, 1, MAX_SAMPLES, "n")
+        return {"images": self.model.ancestral(n, random.key(seed, 0), None, self.prior_parameters())}
+
+    def sample_component(self, component, n, seed):
+        n = _in_range(n, 1, MAX_SAMPLES, "n")
+        component = _in_range(component, 0, self.num_components - 1, "component")
+        return {"images": self.model.ancestral(n, random.key(seed, 0), component, self.prior_parameters())}
+
+    def elbo(self, images, seed):
+        images = self._images(images)
+        noise = self.model.draw_noise(tf.shape(images)[0], random.key(seed))
+        terms = self.model.elbo_terms(images, noise, self.prior_parameters())
+        return {"elbo": terms.log_weight, "distortion": terms.distortion, "rate": terms.rate}
+
+    def log_likelihood(self, images, num_samples, seed):
+        images = self._images(images)
+        num_samples = _in_range(num_samples, 1, MAX_IMPORTANCE_SAMPLES, "num_samples")
+        bound = self.model.importance_bound(images, num_samples, random.key(seed), 0, self.prior_parameters())
+        return {"log_likelihood": bound}
+
+    def pseudo_inputs(self):
+        return {"pseudo_inputs": self.model.pseudo_inputs}
+
+    def _images(self, images):
+        """The images of a request, once they have passed the checks."""
+        checks = [
+            _in_range(tf.shape(images)[0], 1, MAX_IMAGES, "the number of images"),
+            # NaN compares as false.
+            tf.debugging.Assert(
+                tf.reduce_all((images >= 0) & (images <= 1)), ["images must lie in [0, 1] and hold no NaN"]
+            ),
+        ]
+        with tf.control_dependencies(checks):
+            return tf.ensure_shape(tf.identity(images), [None, *self.model.image_shape])
+
+
+def _in_range(value, low, high, name):
+    """`value` (int32 scalar), available only once it is known to lie in [low, high]."""
+    check = tf.debugging.Assert((value >= low) & (value <= high), [f"{name} must be from {low} to {high}, got", value])
+    with tf.control_dependencies([check]):
+        return tf.identity(value)
+
+
+def export(model, folder, name):
+    """Writes a SavedModel that loads in TensorFlow alone and in TensorFlow Serving.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+        folder: the version folder to write, .../1.
+        name: under which it will be served; the warm-up requests carry it.
+    """
+    folder = pathlib.Path(folder)
+    served = ServedModel(model)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_variable_collection("prior_parameters", served.prior_variables)
+    signatures = served.signatures()
+    for signature, (function, specs) in signatures.items():
+        # ExportArchive traces without AutoGraph, which the loops over samples need: a function of our own inside it has it.
+        archive.add_endpoint(signature, tf.function(function), specs)
+    archive.write_out(str(folder), verbose=False)
+    _write_warmup(folder, name, served, signatures)
+
+
+def _write_warmup(folder, name, served, signatures):
+    """One small request for each signature, which TensorFlow Serving runs before it reports a version as ready."""
+    # Generated stubs of TensorFlow Serving's protocol; importing this file must not need them.
+    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+    examples = {
+        "images": tf.zeros([1, *served.model.image_shape]),
+        "n": tf.constant(1),
+        "num_samples": tf.constant(1),
+        "component": tf.constant(0),
+        "seed": tf.constant([0, 0]),
+        next(iter(served.model.latent_sizes)): tf.zeros([1, next(iter(served.model.latent_sizes.values()))]),
+    }
+    path = folder / "assets.extra" / WARMUP_FILE
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, (_, specs) in signatures.items():
+            request = predict_pb2.PredictRequest(
+                model_spec=model_pb2.ModelSpec(name=name, signature_name=signature),
+                inputs={spec.name: tf.make_tensor_proto(examples[spec.name]) for spec in specs},
+            )
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
