@@ -78,6 +78,7 @@ class TrainingConfig:
         patience: epochs without a better validation ELBO, after warm-up, until training stops.
         batch_size: examples a step, over all devices together.
         learning_rate: of the optimiser.
+        learning_rate_decay_epochs: over which the learning rate falls to 0 along half a cosine; 0: it stays.
         optimizer: one of `OPTIMIZERS`.
         weight_decay: decoupled decay of dense and convolution kernels, as a fraction of the learning rate a step.
         ema_momentum: of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
@@ -93,6 +94,7 @@ class TrainingConfig:
     patience: int = 50
     batch_size: int = 100
     learning_rate: float = 5e-4
+    learning_rate_decay_epochs: int = 0
     optimizer: str = "normalized_adam"
     weight_decay: float = 0.0
     ema_momentum: float = 0.0
@@ -100,7 +102,8 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for field, least in (("epochs", 1), ("warmup_epochs", 0), ("patience", 0), ("batch_size", 1)):
+        least_values = {"epochs": 1, "warmup_epochs": 0, "patience": 0, "batch_size": 1, "learning_rate_decay_epochs": 0}
+        for field, least in least_values.items():
             if getattr(self, field) < least:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
         if not 0 < self.learning_rate < math.inf:

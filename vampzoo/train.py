@@ -72,6 +72,12 @@ flags.DEFINE_integer(
     "batch_size", _DEFAULTS.batch_size, "images a step, over all devices together", module_name=_TRAINING
 )
 flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "of the optimiser", module_name=_TRAINING)
+flags.DEFINE_integer(
+    "learning_rate_decay_epochs",
+    _DEFAULTS.learning_rate_decay_epochs,
+    "epochs over which the learning rate falls to 0 along half a cosine (0: it stays)",
+    module_name=_TRAINING,
+)
 flags.DEFINE_enum(
     "optimizer",
     _DEFAULTS.optimizer,

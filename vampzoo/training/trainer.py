@@ -70,7 +70,7 @@ class Trainer:
         with strategy.scope():
             self.model = models.create(model_config, config.seed)
             self._initialise_pseudo_inputs()
-            self.optimizer = create_optimizer(config)
+            self.optimizer = create_optimizer(config, steps_per_epoch=-(-len(dataset.train) // config.batch_size))
             self.optimizer.build(self.model.trainable_variables)
             self._best_weights = tf.Module(name="best")
             self._best_weights.values = [tf.Variable(w.value, trainable=False) for w in self.model.weights]
@@ -267,11 +267,16 @@ class AveragedWeights:
             variable.assign(value)
 
 
-def create_optimizer(config):
+def create_optimizer(config, steps_per_epoch):
     """The Keras optimiser that a `TrainingConfig` describes."""
     cls = optimizers.NormalizedAdam if config.optimizer == "normalized_adam" else keras.optimizers.Adam
+    learning_rate = config.learning_rate
+    if config.learning_rate_decay_epochs:
+        learning_rate = keras.optimizers.schedules.CosineDecay(
+            learning_rate, config.learning_rate_decay_epochs * steps_per_epoch
+        )
     optimizer = cls(
-        learning_rate=config.learning_rate,
+        learning_rate=learning_rate,
         beta_1=0.9,
         beta_2=0.999,
         epsilon=1e-8,
