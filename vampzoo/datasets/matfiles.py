@@ -29,7 +29,9 @@ def read_mat(path, shapes):
         array = contents[name]
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
             raise DataError(f"{path}: {name} is not an array of real numbers.")
-        fits = len(shape) == array.ndim and all(want in (None, size) for want, size in zip(shape, array.shape))
+        fits = len(shape) == array.ndim and all(
+            want in (None, size) for want, size in zip(shape, array.shape, strict=True)
+        )
         if not fits or 0 in array.shape:
             wanted = " x ".join("any" if want is None else str(want) for want in shape)
             raise DataError(f"{path}: {name} has the shape {list(array.shape)}; it must be {wanted}, and not empty.")

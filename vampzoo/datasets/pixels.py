@@ -1,7 +1,7 @@
 """From the pixel values of a file to those that a likelihood models.
 
-Splits are a dict from "train", "validation" and "test" to arrays [N, H, W, C], either integers (uint8, 0..255, or 0 and 1
-alone) or floats in [0, 1].
+Splits are a dict from "train", "validation" and "test" to arrays [N, H, W, C], either integers (uint8, 0..255, or 0
+and 1 alone) or floats in [0, 1].
 """
 
 import numpy as np
@@ -58,10 +58,10 @@ def are_binary(splits):
 def for_likelihood(splits, where, *, likelihood=None, binarization=None):
     """The pixels as the likelihood models them.
 
-    Bernoulli: binary images stay as they are, whatever `binarization` says. Intensities (v / 255 for bytes) become binary
-    as `binarization` says: "dynamic" (the default) keeps the training images as intensities, to be drawn anew at each use,
-    and draws validation and test once with `BINARIZATION_SEED`; "static" draws training images once, too; "threshold" sets
-    pixels of at least 0.5.
+    Bernoulli: binary images stay as they are, whatever `binarization` says. Intensities (v / 255 for bytes) become
+    binary as `binarization` says: "dynamic" (the default) keeps the training images as intensities, to be drawn anew
+    at each use, and draws validation and test once with `BINARIZATION_SEED`; "static" draws the training images once,
+    too; "threshold" sets pixels of at least 0.5.
 
     Discretised logistic: the centres of 256 bins, (v + 0.5) / 256 for bytes; floats are clipped to [1/512, 1 - 1/512].
 

@@ -6,6 +6,8 @@ import importlib
 import pathlib
 import sys
 
+import numpy as np
+import requests
 import tensorflow_datasets as tfds
 from absl import logging
 
@@ -77,9 +79,8 @@ def _construct(make_builder, name, data_dir):
     except tfds.core.registered.DatasetNotFoundError:
         raise
     except Exception as error:  # A damaged folder makes TFDS raise JSON's errors, protobuf's and others.
-        raise DataError(
-            f"{name}: what is prepared in {data_dir or 'the TFDS folder'} cannot be opened: {error}"
-        ) from error
+        folder = data_dir or tfds.core.constants.DATA_DIR
+        raise DataError(f"{name}: what is prepared in {folder} cannot be opened: {error}") from error
 
 
 def _prepare(builder, manual_dir):
@@ -92,8 +93,10 @@ def _prepare(builder, manual_dir):
         logging.info("%s: %s differs from what %s was prepared from.", builder.name, folder, builder.data_path)
         builder.read(folder / builder.SOURCE.filename)  # TFDS deletes the old before it looks at the new.
         mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
-    elif not isinstance(builder, SourceFileBuilder):
-        _check_downloads(builder, folder)
+    files = _files_to_download(builder, folder)
+    hosts = {url.split("/")[2]: url for url in files}
+    if hosts and not any(map(reachable, hosts.values())):
+        raise no_download(builder.name, files, folder, f"no connection to {', '.join(hosts)}")
 
     config = tfds.download.DownloadConfig(
         manual_dir=str(folder),
@@ -106,7 +109,9 @@ def _prepare(builder, manual_dir):
             builder.download_and_prepare(download_config=config)
     except DataError:
         raise
-    except Exception as error:  # No space, no permission, a failed download: each part of TFDS has its own errors.
+    except (requests.RequestException, tfds.download.DownloadError) as error:
+        raise no_download(builder.name, files, folder, error) from error
+    except Exception as error:  # No space, no permission, bad files: each part of TFDS has its own errors.
         if builder.data_path.exists() and mode == tfds.GenerateMode.REUSE_DATASET_IF_EXISTS:
             builder.info.read_from_directory(builder.data_path)  # Another process was faster.
         else:
@@ -121,15 +126,13 @@ def _is_stale(builder, folder):
     return source.is_file() and sha256(source) != builder.info.metadata.get("source_sha256")
 
 
-def _check_downloads(builder, folder):
-    """Raises DataError if files are to be downloaded, and none of their hosts can be reached."""
-    urls = builder.url_infos or {}
-    files = {
-        url: info.filename for url, info in urls.items() if not (info.filename and (folder / info.filename).exists())
-    }
-    hosts = {url.split("/")[2]: url for url in files if "://" in url}
-    if hosts and not any(map(reachable, hosts.values())):
-        raise no_download(builder.name, files, folder, f"no connection to {', '.join(hosts)}")
+def _files_to_download(builder, folder):
+    """dict from address to file name, of what the folder does not hold."""
+    if isinstance(builder, SourceFileBuilder):
+        files = {builder.SOURCE.url: builder.SOURCE.filename}
+    else:
+        files = {url: info.filename or url.split("/")[-1] for url, info in (builder.url_infos or {}).items()}
+    return {url: filename for url, filename in files.items() if not (folder / filename).exists()}
 
 
 def _image_feature(builder):
@@ -161,13 +164,9 @@ def _read(builder, parts):
                 f"{where} has {expected} images {[height, width, channels]}: more than {MAX_PIXELS:,} pixels."
             )
         try:
-            batch = builder.as_dataset(
-                split=part, batch_size=-1, shuffle_files=False, decoders=tfds.decode.PartialDecoding({key: True})
-            )
-            images = tfds.as_numpy(batch)[key]
-        except (
-            Exception
-        ) as error:  # TensorFlow's errors of damaged records, missing files and images that do not decode.
+            dataset = builder.as_dataset(split=part, shuffle_files=False).map(lambda example: example[key])
+            images = np.concatenate(list(tfds.as_numpy(dataset.batch(10_000))))
+        except Exception as error:  # TensorFlow's errors of damaged records, missing files, images that do not decode.
             raise DataError(f"{where} cannot be read: {error}. Remove that folder to prepare it anew.") from error
         if len(images) != expected:
             raise DataError(

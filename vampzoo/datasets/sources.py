@@ -1,6 +1,7 @@
 """What the TFDS builders of this package that read one source file have in common."""
 
 import abc
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
@@ -8,7 +9,6 @@ import pathlib
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vampzoo.datasets.downloads import no_download, reachable
 from vampzoo.datasets.errors import DataError
 
 
@@ -34,9 +34,9 @@ def float_images(height, width):
 class SourceFileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A TFDS builder whose images all come from one file.
 
-    The file is that of the name `SOURCE.filename` in the manual folder, else a download. It is read and checked as a whole
-    before anything is written. Its checksum is kept in the metadata of what is prepared from it, so that a changed file is
-    noticed.
+    The file is that of the name `SOURCE.filename` in the manual folder, else a download. It is read and checked as a
+    whole before anything is written. Its checksum is kept in the metadata of what is prepared from it, so that a
+    changed file is noticed.
     """
 
     SOURCE: Source
@@ -63,32 +63,23 @@ class SourceFileBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         )
 
     def _split_generators(self, dl_manager):
-        try:
-            folder = pathlib.Path(dl_manager.manual_dir)
-        except AssertionError:  # TFDS's way to say that the folder is empty, or is not.
-            folder = self.data_dir_root / "downloads" / "manual"
-        path = folder / self.SOURCE.filename
-        given = path.exists()
-        if not given:
-            path = self._download(dl_manager, folder)
+        path, downloaded = self._source_path(dl_manager)
         try:
             splits = self.read(path)
         except DataError:
-            if not given:  # A damaged download would be found again by the next attempt.
+            if downloaded:  # A damaged one would be found again by the next attempt.
                 path.unlink()
             raise
         self.info.metadata["source_sha256"] = sha256(path)
         return {split: self._generate_examples(images) for split, images in splits.items()}
 
-    def _download(self, dl_manager, folder):
-        url = self.SOURCE.url
-        files = {url: self.SOURCE.filename}
-        if not reachable(url):
-            raise no_download(self.name, files, folder, "no connection to its host")
-        try:
-            return pathlib.Path(dl_manager.download(url))
-        except Exception as error:  # requests' errors, TFDS's own, and those of a proxy between.
-            raise no_download(self.name, files, folder, error) from error
+    def _source_path(self, dl_manager):
+        """(path of the file, whether it is a download)."""
+        with contextlib.suppress(AssertionError):  # TFDS's way to say that the manual folder is empty, or is not.
+            path = pathlib.Path(dl_manager.manual_dir, self.SOURCE.filename)
+            if path.exists():
+                return path, False
+        return pathlib.Path(dl_manager.download(self.SOURCE.url)), True
 
     def _generate_examples(self, images):
         for index, image in enumerate(images):

@@ -44,7 +44,7 @@ _SPECS = (
         pseudo_inputs_stddev=0.01,
         num_components=500,
         title="MNIST, binarised once",
-        source="TFDS binarized_mnist: the binarisation of Larochelle and Murray (2011). MNIST is distributed under CC BY-SA 3.0.",
+        source="TFDS binarized_mnist: binarised by Larochelle and Murray (2011). MNIST is under CC BY-SA 3.0.",
     ),
     DatasetSpec(
         name="dynamic_mnist",
@@ -55,7 +55,7 @@ _SPECS = (
         pseudo_inputs_stddev=0.01,
         num_components=500,
         title="MNIST, binarised anew at each use",
-        source="TFDS mnist: LeCun, Cortes and Burges. MNIST is distributed under CC BY-SA 3.0.",
+        source="TFDS mnist: LeCun, Cortes and Burges. MNIST is under CC BY-SA 3.0.",
     ),
     DatasetSpec(
         name="omniglot",
@@ -66,7 +66,7 @@ _SPECS = (
         pseudo_inputs_stddev=0.01,
         num_components=1000,
         title="OMNIGLOT at 28x28",
-        source="chardata.mat of Burda et al. (2015), from the drawings of Lake et al. (2015), which are under the MIT licence.",
+        source="chardata.mat of Burda et al. (2015), from drawings that Lake et al. (2015) gave under the MIT licence.",
     ),
     DatasetSpec(
         name="caltech101_silhouettes",

@@ -26,7 +26,8 @@ FACES = (
     "DejaVuSansMono-BoldOblique",
 )
 IMAGE_SIZE = 28
-LETTER_SIZE = 22  # Pixels of the longer side of a letter: a margin of 3 on each side.
+LETTER_SIZE = 22  # Pixels of the longer side of a letter.
+OUTLINE = 1  # Pixels: shapes are drawn with an outline, half of it outside, so that hairlines are not lost.
 EM_SIZE = 1024  # Pixels of the em square at which outlines are read, before they are scaled.
 MIN_EXTENT = 0.35  # Of the em square: what is smaller is a dot, a prime or another mark.
 SPLIT_SEED = 777
@@ -100,9 +101,14 @@ def render(font, code_point, renderer):
     extent = max(x_max - x_min, y_max - y_min)
     renderer.clear()
     if extent >= MIN_EXTENT * EM_SIZE:
-        to_centre = Affine2D().translate(-(x_min + x_max) / 2, -(y_min + y_max) / 2).scale(LETTER_SIZE / extent)
+        to_centre = (
+            Affine2D().translate(-(x_min + x_max) / 2, -(y_min + y_max) / 2).scale((LETTER_SIZE - OUTLINE) / extent)
+        )
         to_centre.translate(IMAGE_SIZE / 2, IMAGE_SIZE / 2)
-        renderer.draw_path(renderer.new_gc(), Path(*font.get_path()), to_centre, rgbFace=(0, 0, 0))
+        style = renderer.new_gc()
+        style.set_linewidth(OUTLINE)
+        style.set_snap(False)  # Or straight letters would be moved to whole pixels, and others not.
+        renderer.draw_path(style, Path(*font.get_path()), to_centre, rgbFace=(0, 0, 0))
     coverage = np.asarray(renderer.buffer_rgba())[..., 3:]
     return (coverage >= 128).astype(np.uint8)
 

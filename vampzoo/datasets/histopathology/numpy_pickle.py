@@ -1,8 +1,8 @@
 """Reads NumPy arrays from a pickle without running anything of it.
 
-A pickle is a program. The few functions and classes that a pickle of arrays refers to are replaced by those of this file, which
-build arrays of plain numbers and do nothing else; whatever else it refers to is refused. NumPy's own are kept out, too:
-its `dtype.__setstate__` believes what it is told, and so lets a pickle pass bytes off as pointers to objects.
+A pickle is a program. The few functions and classes that a pickle of arrays refers to are replaced by those of this
+file, which build arrays of plain numbers and do nothing else; whatever else it refers to is refused. NumPy's own are
+kept out, too: its `dtype.__setstate__` believes what it is told, and so could take bytes for pointers to objects.
 """
 
 import io
@@ -56,7 +56,17 @@ def _encode(text, encoding):
     return text.encode("latin1")
 
 
-_STAND_INS = {("numpy", "dtype"): _DType, ("numpy", "ndarray"): _Array, ("_codecs", "encode"): _encode}
+def _no_bytes():
+    """bytes: the way in which protocols before 3 write empty ones."""
+    return b""
+
+
+_STAND_INS = {
+    ("numpy", "dtype"): _DType,
+    ("numpy", "ndarray"): _Array,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+}
 for _core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
     _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _Array
     _STAND_INS[f"{_core}.multiarray", "scalar"] = _scalar

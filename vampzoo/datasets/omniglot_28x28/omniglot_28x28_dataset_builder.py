@@ -28,9 +28,7 @@ class Builder(SourceFileBuilder):
         arrays = read_mat(path, {"data": (784, None), "testdata": (784, None)})
         for array, columns in arrays.items():
             if columns.min() < 0 or columns.max() > 1:
-                raise DataError(
-                    f"{path}: {array} holds values outside [0, 1]: {columns.min():.4g} to {columns.max():.4g}."
-                )
+                raise DataError(f"{path}: {array} holds {columns.min():.4g} to {columns.max():.4g}, not [0, 1].")
         data, test = (column_major_images(arrays[array].T.astype(np.float32), 28, 28) for array in ("data", "testdata"))
         if len(data) <= NUM_VALIDATION:
             raise DataError(f"{path}: data has {len(data)} images; {NUM_VALIDATION} are for validation alone.")
