@@ -66,6 +66,8 @@ class ModelConfig:
 
 
 OPTIMIZERS = ("normalized_adam", "adam")
+MIXED_PRECISIONS = ("none", "bfloat16", "float16")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,8 @@ class TrainingConfig:
         weight_decay: decoupled decay of dense and convolution kernels, as a fraction of the learning rate a step.
         ema_momentum: of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
         pseudo_inputs_from_data: start the pseudo-inputs at training images with noise.
+        mixed_precision: one of `MIXED_PRECISIONS`: what the networks compute in. Weights, densities and the state of the
+            optimiser are float32 all the same.
         seed: decides initial weights, order of the data, binarisation and noise.
 
     Raises:
@@ -99,6 +103,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     ema_momentum: float = 0.0
     pseudo_inputs_from_data: bool = False
+    mixed_precision: str = "none"
     seed: int = 0
 
     def __post_init__(self):
@@ -108,8 +113,9 @@ class TrainingConfig:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer={self.optimizer!r} is unknown; the valid values are: {', '.join(OPTIMIZERS)}")
+        for field, valid in (("optimizer", OPTIMIZERS), ("mixed_precision", MIXED_PRECISIONS)):
+            if (value := getattr(self, field)) not in valid:
+                raise ValueError(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
         if not 0 <= self.ema_momentum < 1:

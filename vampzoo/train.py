@@ -94,13 +94,16 @@ flags.DEFINE_float(
 flags.DEFINE_boolean(
     "pseudo_inputs_from_data", False, "start the pseudo-inputs at training images with noise", module_name=_TRAINING
 )
+flags.DEFINE_enum(
+    "mixed_precision", "none", config.MIXED_PRECISIONS, "what the networks compute in", module_name=_TRAINING
+)
 flags.DEFINE_integer("seed", 0, "decides weights, order, binarisation and noise", module_name=_TRAINING)
 
 _RUN = "run"
 flags.DEFINE_string("run_dir", None, "run folder (default: runs/MODEL_PRIOR_DATASET_seedN)", module_name=_RUN)
 flags.DEFINE_boolean("overwrite", False, "delete what the run folder holds and start anew", module_name=_RUN)
 flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_RUN)
-flags.DEFINE_string("strategy", "auto", "auto, one_device, mirrored or multi_worker", module_name=_RUN)
+flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "devices to train on (auto: all GPUs)", module_name=_RUN)
 flags.DEFINE_float("checkpoint_seconds", 60.0, "time between two checkpoints (0: every epoch)", module_name=_RUN)
 flags.DEFINE_integer("image_epochs", 20, "epochs between two image grids in TensorBoard (0: none)", module_name=_RUN)
 

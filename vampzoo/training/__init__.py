@@ -4,11 +4,10 @@ from vampzoo.config import TrainingConfig
 from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.run_folder import RunFolder, RunFolderError
 from vampzoo.training.steps import TrainingSteps
-from vampzoo.training.strategy import STRATEGIES, create_strategy
+from vampzoo.training.strategy import create_strategy
 from vampzoo.training.trainer import Interrupted, NotFinite, Trainer
 
 __all__ = [
-    "STRATEGIES",
     "EarlyStopping",
     "Interrupted",
     "NotFinite",

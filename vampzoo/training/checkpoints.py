@@ -53,7 +53,7 @@ class Checkpoints:
         Raises:
             RunFolderError: if there are checkpoints but none can be read.
         """
-        paths = self._manager.checkpoints[::-1]
+        paths = self._manager.checkpoints[::-1] or self._unlisted()
         for path in paths:
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
@@ -63,3 +63,8 @@ class Checkpoints:
         if paths:
             raise RunFolderError(f"no checkpoint in {self._folder} can be read; use --overwrite to start anew")
         return False
+
+    def _unlisted(self):
+        """Checkpoints in the folder, newest first, for when the file that lists them is gone or damaged."""
+        indices = self._folder.glob("ckpt-*.index")
+        return [str(path.with_suffix("")) for path in sorted(indices, key=lambda p: p.stat().st_mtime_ns, reverse=True)]

@@ -51,7 +51,8 @@ class Progress:
             remaining = (self._epochs - row["epoch"]) * (now - self._start) / max(1, row["epoch"] - self._initial)
             print(f"epoch {row['epoch']}/{self._epochs} {text} | at most {remaining / 60:.0f} min", file=sys.stderr)
 
-    def message(self, text):
+    @staticmethod
+    def message(text):
         """Prints a line above the bar."""
         tqdm.write(text, file=sys.stderr)
 

@@ -25,11 +25,14 @@ class RunFolderError(RuntimeError):
     """The run folder cannot be used as asked; the message says why and what to do."""
 
 
+_TEMPORARY = ".writing."
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Yields a temporary path beside `path` that replaces it if the block succeeds, and is deleted if not."""
     path = pathlib.Path(path)
-    temporary = path.with_name(f".writing.{os.getpid()}.{path.name}")
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}.{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -71,21 +74,22 @@ class RunFolder:
             raise RunFolderError(
                 f"another training is using the run folder {self.path}; wait for it or choose another --run_dir"
             ) from error
-        if overwrite:
-            self._clear()
-        if self.config_path.exists():
-            self._check_same(config)
-        elif foreign := [
-            p.name for p in self.path.iterdir() if p.name != ".lock" and not p.name.startswith(".writing.")
-        ]:
-            raise RunFolderError(
-                f"{self.path} holds {sorted(foreign)[:3]} but no config.json: not a run folder. Choose another --run_dir"
-            )
         try:
+            for left_by_a_kill in self.path.glob(f"{_TEMPORARY}*"):
+                left_by_a_kill.unlink()
+            if overwrite:
+                self._clear()
+            if self.config_path.exists():
+                self._check_same(config)
+            elif foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
+                raise RunFolderError(
+                    f"{self.path} holds {foreign[:3]} but no config.json: not a run folder. Choose another --run_dir"
+                )
+            # config.json comes first: it is what tells a run folder, also to whoever comes after a kill.
+            write_text(self.config_path, json.dumps(config, indent=2) + "\n")
+            write_text(self.path / "train.flags", flags)
             self.checkpoints.mkdir(exist_ok=True)
             self.figures.mkdir(exist_ok=True)
-            write_text(self.path / "train.flags", flags)
-            write_text(self.config_path, json.dumps(config, indent=2) + "\n")
         except OSError as error:
             raise RunFolderError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
 
@@ -111,10 +115,9 @@ class RunFolder:
 
     def _clear(self):
         if self.config_path.exists():
-            for entry in self.path.iterdir():
-                if entry.name == ".lock":
-                    continue
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            for entry in sorted(self.path.iterdir(), key=self.config_path.__eq__):  # config.json last
+                if entry.name != ".lock":
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     def _check_same(self, config):
         """Refuses to go on with a run that was started with other settings."""
@@ -153,11 +156,18 @@ class RunFolder:
             writer.writerows(rows)
 
     def append_history(self, row):
-        """Appends a row an epoch."""
+        """Appends a row an epoch.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
         path = self.path / "history.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        try:
+            new = not path.exists()
+            with path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, row)
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error

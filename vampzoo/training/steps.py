@@ -51,18 +51,21 @@ class TrainingSteps:
             self._replica_step = self._step
 
     @tf.function
-    def run(self, epoch, first, last, beta):
-        """Runs steps [first, last) of an epoch (all scalar tensors).
+    def run(self, epoch, first, last, beta, sums):
+        """Runs steps [first, last) of an epoch (scalar tensors).
+
+        Args:
+            sums: float64 [1 + L], what the steps before came to. It is carried through, so that an epoch adds up to the
+                same bits however it is cut.
 
         Returns:
-            float32 [1 + L]: sums over the images of distortion and of each layer's rate, nats.
+            float64 [1 + L]: `sums` and, over the images of these steps, distortion and each layer's rate, nats.
         """
         order = random.permutation(self.num_images, random.fold_in(self._seed, ORDER, epoch))  # [N]
-        sums = tf.zeros([len(self.metric_names)])
         for step in tf.range(first, last):
             x, weights, noise = self._global_batch(order, epoch, step)
             replica_sums = self.strategy.run(self._on_replica, args=(x, weights, noise, beta))
-            sums += self.strategy.reduce(tf.distribute.ReduceOp.SUM, replica_sums, axis=None)
+            sums += tf.cast(self.strategy.reduce(tf.distribute.ReduceOp.SUM, replica_sums, axis=None), tf.float64)
         return sums
 
     def _global_batch(self, order, epoch, step):
@@ -96,6 +99,7 @@ class TrainingSteps:
         with tf.GradientTape() as tape:
             terms = self.model.elbo_terms(x, noise, training=True)
             loss = share * tf.reduce_sum(weights * objectives.beta_elbo_loss(terms, beta))
+            loss = self.optimizer.scale_loss(loss)  # by 1, but for float16
         gradients = tape.gradient(loss, [v.value for v in self.model.trainable_variables])
         sums = tf.stack([tf.reduce_sum(weights * t) for t in (terms.distortion, *terms.rates.values())])  # [1 + L]
         return gradients, sums

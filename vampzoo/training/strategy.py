@@ -5,7 +5,7 @@ import os
 
 import tensorflow as tf
 
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
+from vampzoo.config import STRATEGIES
 
 
 def create_strategy(name="auto"):

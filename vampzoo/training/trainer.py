@@ -3,6 +3,7 @@
 import contextlib
 import math
 import signal
+import threading
 import time
 
 import keras
@@ -13,7 +14,7 @@ from vampzoo import evaluation, models, objectives, optimizers, random
 from vampzoo.training.checkpoints import Checkpoints, Position
 from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.reporting import Progress, TensorBoard
-from vampzoo.training.run_folder import atomic_path
+from vampzoo.training.run_folder import RunFolderError, atomic_path
 from vampzoo.training.steps import VALIDATION, TrainingSteps
 
 SEGMENT_SECONDS = 2.0  # Python looks up this often: for signals, the progress bar, checkpoints
@@ -61,14 +62,16 @@ class Trainer:
         checkpoint_seconds=60.0,
         image_epochs=20,
     ):
+        self.model_config = model_config
         self.config = config
         self.folder = folder
         self.dataset = dataset
         self.checkpoint_seconds = checkpoint_seconds
         self.image_epochs = image_epochs
-        strategy = strategy or tf.distribute.get_strategy()
+        self.strategy = strategy = strategy or tf.distribute.get_strategy()
         with strategy.scope():
-            self.model = models.create(model_config, config.seed)
+            with compute_dtype(config.mixed_precision):
+                self.model = models.create(model_config, config.seed)
             self._initialise_pseudo_inputs()
             self.optimizer = create_optimizer(config, steps_per_epoch=-(-len(dataset.train) // config.batch_size))
             self.optimizer.build(self.model.trainable_variables)
@@ -97,6 +100,7 @@ class Trainer:
         )
         self._signal = None
         self._best_unsaved = False
+        self._segment = 1  # steps until Python looks up again
 
     def _initialise_pseudo_inputs(self):
         """From training images: with noise for `pseudo_inputs_from_data`, at random and as they are for VampPrior-data."""
@@ -119,73 +123,89 @@ class Trainer:
             NotFinite: if the loss is NaN or infinite; the last good checkpoint stays.
             Interrupted: after SIGINT or SIGTERM, when the state has been saved.
         """
-        resumed = self.checkpoints.restore(lambda text: print(text, flush=True))
-        done = int(self.position.epoch) - 1
-        self.folder.truncate_history(done)
-        progress = Progress(self.config.epochs, initial=done)
+        resumed = self.checkpoints.restore(Progress.message)
+        self._best_unsaved = self.best_epoch > 0  # a kill may have come between checkpoint and weights
+        self.folder.truncate_history(self.epochs_done)
+        progress = Progress(self.config.epochs, initial=self.epochs_done)
         if resumed:
-            progress.message(f"resuming {self.folder.path} at epoch {done + 1}, step {int(self.position.step)}")
+            progress.message(
+                f"resuming {self.folder.path} at epoch {self.epochs_done + 1}, step {int(self.position.step)}"
+            )
         tensorboard = TensorBoard(self.folder.tensorboard, self.model, self.dataset.validation, self.config.seed)
         self._last_checkpoint = time.monotonic()
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while int(self.position.epoch) <= self.config.epochs and not self.early_stopping.should_stop:
-                row = self._epoch(progress)
-                progress.epoch(row, force=self.early_stopping.should_stop)
-                tensorboard.scalars(row)
-                if self.image_epochs and row["epoch"] % self.image_epochs == 0:
-                    tensorboard.images(row["epoch"])
-                if time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds:
-                    self.save()
-            self.save()
+            with self._deferred_signals():
+                while self.epochs_done < self.config.epochs and not self.early_stopping.should_stop:
+                    row = self._epoch(progress)
+                    progress.epoch(row, force=self.early_stopping.should_stop)
+                    tensorboard.scalars(row)
+                    if self.image_epochs and row["epoch"] % self.image_epochs == 0:
+                        tensorboard.images(row["epoch"])
+                self.save()
+        finally:
+            progress.close()
+            tensorboard.close()
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+        return self._best_model()
+
+    @contextlib.contextmanager
+    def _deferred_signals(self):
+        """A context in which SIGINT and SIGTERM are noted, for the loop to stop where its state can be saved."""
+
+        def note(number, frame):
+            self._signal = number
+
+        # Only the main thread may set handlers; in another one signals are somebody else's matter.
+        signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        handlers = {number: signal.signal(number, note) for number in signals}
+        try:
+            yield
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            progress.close()
-            tensorboard.close()
-        self._assign_best()
-        return self.model
-
-    def _on_signal(self, number, frame):
-        self._signal = number
 
     def _epoch(self, progress):
         """The rest of the current epoch, its validation and its row in the history."""
         epoch = int(self.position.epoch)
         beta = objectives.beta(epoch, self.config.warmup_epochs)
         start, first_step = time.monotonic(), int(self.position.step)
-        length, steps = 1, self.steps.steps_per_epoch
+        steps = self.steps.steps_per_epoch
         while (step := int(self.position.step)) < steps:
             segment_start = time.monotonic()
-            last = min(step + length, steps)
+            last = min(step + self._segment, steps)
             sums = self.steps.run(
-                tf.constant(epoch), tf.constant(step), tf.constant(last), tf.constant(beta, tf.float32)
+                tf.constant(epoch),
+                tf.constant(step),
+                tf.constant(last),
+                tf.constant(beta, tf.float32),
+                tf.convert_to_tensor(self.position.sums),
             ).numpy()
             if not np.all(np.isfinite(sums)):
                 raise NotFinite(
                     f"the loss is not finite in epoch {epoch}, steps {step} to {last}: "
-                    f"{dict(zip(self.steps.metric_names, sums.tolist(), strict=True))}. The last good checkpoint is kept "
-                    f"in {self.folder.checkpoints}; a smaller --learning_rate may help"
+                    f"{dict(zip(self.steps.metric_names, sums.tolist(), strict=True))}; {self._advice}"
                 )
-            self.position.sums.assign_add(sums.astype(np.float64))
+            self.position.sums.assign(sums)
             self.position.step.assign(last)
             progress.part((last - step) / steps)
             seconds = time.monotonic() - segment_start
-            length = max(1, min(2 * (last - step), int((last - step) * SEGMENT_SECONDS / max(seconds, 1e-3))))
-            self._stop_if_asked()
+            self._segment = max(1, min(2 * self._segment, int((last - step) * SEGMENT_SECONDS / max(seconds, 1e-3))))
+            if last < steps:
+                self._save_if_due()
         train_seconds = time.monotonic() - start
         row = self._finish_epoch(epoch, beta, (steps - first_step) / max(train_seconds, 1e-9))
         self.position.seconds.assign_add(time.monotonic() - start)
-        self._stop_if_asked()
+        self._save_if_due()
         return row
 
     def _finish_epoch(self, epoch, beta, steps_per_second):
         means = self.position.sums.numpy() / self.steps.num_images
-        with self._averaged_weights():
+        with self._validated_weights():
             terms = self.validation_elbo(random.key(self.config.seed, VALIDATION, epoch))
             validation_elbo = float(terms["elbo"].mean())
             if not math.isfinite(validation_elbo):
-                raise NotFinite(f"the validation ELBO is not finite after epoch {epoch}: {validation_elbo}")
+                raise NotFinite(f"the validation ELBO is {validation_elbo} after epoch {epoch}; {self._advice}")
             if self.early_stopping.update(epoch, -validation_elbo):
                 for best, weight in zip(self._best_weights.values, self.model.weights, strict=True):
                     best.assign(weight.value)
@@ -225,50 +245,94 @@ class Trainer:
         """Time spent in epochs, over all sessions of the run."""
         return float(self.position.seconds)
 
-    def _stop_if_asked(self):
+    def _save_if_due(self):
         if self._signal is not None:
             self.save()
             raise Interrupted(self._signal)
+        if time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds:
+            self.save()
 
     def save(self):
-        """Writes a checkpoint, and the best weights if they are newer than their file."""
-        self.checkpoints.save()
+        """Writes a checkpoint, and before it the best weights if they are newer than their file.
+
+        Raises:
+            NotFinite: if a weight is not finite: such a state is not worth keeping.
+            RunFolderError: if the folder cannot be written; what it held before stays.
+        """
+        if not all(tf.reduce_all(tf.math.is_finite(w.value)) for w in self.model.trainable_weights):
+            raise NotFinite(f"the weights are not finite in epoch {self.epochs_done + 1}; {self._advice}")
         if self._best_unsaved:
-            current = [tf.identity(w.value) for w in self.model.weights]
-            self._assign_best()
-            with atomic_path(self.folder.weights) as temporary:
-                self.model.save_weights(temporary)
-            for weight, value in zip(self.model.weights, current, strict=True):
-                weight.assign(value)
-            self._best_unsaved = False
+            self._save_best_weights()
+        self.checkpoints.save()
         self._last_checkpoint = time.monotonic()
+
+    def _save_best_weights(self):
+        with self._current_weights_kept():
+            self._assign_best()
+            try:
+                with atomic_path(self.folder.weights) as temporary:
+                    self.model.save_weights(temporary)
+            except OSError as error:
+                raise RunFolderError(
+                    f"{self.folder.weights} cannot be written (disk full or not writable?): {error}. What the run folder "
+                    "held is kept; the same command resumes from its last checkpoint"
+                ) from error
+        self._best_unsaved = False
 
     def _assign_best(self):
         for weight, best in zip(self.model.weights, self._best_weights.values, strict=True):
             weight.assign(best)
 
-    def _averaged_weights(self):
-        """A context in which the model has its averaged weights, if the optimiser keeps any."""
-        return AveragedWeights(self.model, self.optimizer) if self.config.ema_momentum else contextlib.nullcontext()
+    def _best_model(self):
+        """The model with its best weights, in float32 as it will be loaded."""
+        self._assign_best()
+        if self.config.mixed_precision == "none":
+            return self.model
+        with self.strategy.scope():
+            model = models.create(self.model_config)
+        for weight, best in zip(model.weights, self._best_weights.values, strict=True):
+            weight.assign(best)
+        return model
+
+    @contextlib.contextmanager
+    def _validated_weights(self):
+        """A context in which the model has the weights to be validated: averaged ones, if the optimiser keeps any."""
+        if not self.config.ema_momentum:
+            yield
+            return
+        with self._current_weights_kept():
+            self.optimizer.finalize_variable_values(self.model.trainable_variables)
+            yield
+
+    @contextlib.contextmanager
+    def _current_weights_kept(self):
+        """A context after which the model has the weights again that it has now."""
+        current = [tf.identity(w.value) for w in self.model.weights]
+        try:
+            yield
+        finally:
+            for weight, value in zip(self.model.weights, current, strict=True):
+                weight.assign(value)
+
+    @property
+    def _advice(self):
+        return f"the last good checkpoint is kept in {self.folder.checkpoints}; a smaller --learning_rate may help"
 
 
-class AveragedWeights:
-    """Gives the model the optimiser's moving average of its weights, and the current ones back afterwards."""
-
-    def __init__(self, model, optimizer):
-        self._variables, self._optimizer = model.trainable_variables, optimizer
-
-    def __enter__(self):
-        self._current = [tf.identity(v.value) for v in self._variables]
-        self._optimizer.finalize_variable_values(self._variables)
-
-    def __exit__(self, *exception):
-        for variable, value in zip(self._variables, self._current, strict=True):
-            variable.assign(value)
+@contextlib.contextmanager
+def compute_dtype(mixed_precision):
+    """A context in which new layers compute in bfloat16 or float16, with weights in float32."""
+    before = keras.config.dtype_policy()
+    if mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def create_optimizer(config, steps_per_epoch):
-    """The Keras optimiser that a `TrainingConfig` describes."""
+    """The Keras optimiser that a `TrainingConfig` describes; for float16 within one that scales the loss."""
     cls = optimizers.NormalizedAdam if config.optimizer == "normalized_adam" else keras.optimizers.Adam
     learning_rate = config.learning_rate
     if config.learning_rate_decay_epochs:
@@ -287,4 +351,4 @@ def create_optimizer(config, steps_per_epoch):
     )
     if config.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "pseudo_inputs", "logits", "means", "log_vars"])
-    return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer) if config.mixed_precision == "float16" else optimizer

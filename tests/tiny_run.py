@@ -1,0 +1,69 @@
+"""A training that takes a second: tiny images, tiny model, no XLA."""
+
+import dataclasses
+
+import numpy as np
+
+from vampzoo import datasets, training
+from vampzoo.config import ModelConfig, TrainingConfig
+
+IMAGE_SHAPE = (5, 4, 1)
+
+
+def dataset(num_train=37, num_validation=10, dynamic=False):
+    """Random images: bright left or bright right, so that there is something to learn."""
+    generator = np.random.default_rng(0)
+
+    def images(n):
+        left = generator.random((n, 1, 1, 1)) < 0.5
+        probabilities = np.where((np.arange(4) < 2)[:, np.newaxis] == left, 0.9, 0.1)  # [n, 1, 4, 1]
+        return (generator.random((n, *IMAGE_SHAPE)) < probabilities).astype(np.float32)
+
+    train = images(num_train)
+    spec = datasets.DatasetSpec(
+        name="npz",
+        image_shape=IMAGE_SHAPE,
+        likelihood="bernoulli",
+        dynamic=dynamic,
+        pseudo_inputs_mean=0.5,
+        pseudo_inputs_stddev=0.1,
+        num_components=3,
+        title="halves",
+        source="drawn here",
+    )
+    return datasets.Dataset(
+        spec=spec,
+        train=0.1 + 0.8 * train if dynamic else train,
+        validation=images(num_validation),
+        test=images(12),
+        fingerprint="0" * 64,
+    )
+
+
+def model_config(**changes):
+    sizes = {"num_components": 3, "image_shape": IMAGE_SHAPE, "hidden_units": 4, "z1_size": 2, "z2_size": 2}
+    return ModelConfig(**{**sizes, **changes})
+
+
+def training_config(**changes):
+    return TrainingConfig(**{"epochs": 6, "warmup_epochs": 2, "batch_size": 8, "learning_rate": 1e-2, **changes})
+
+
+def run_config(model, config):
+    return {
+        "model": dataclasses.asdict(model),
+        "data": {"dataset": "npz", "fingerprint": "0" * 64},
+        "training": dataclasses.asdict(config),
+    }
+
+
+def trainer(path, model=None, config=None, data=None, overwrite=False, **options):
+    """A `Trainer` in the run folder `path`; without image grids, which cost more than all the rest."""
+    model, config = model or model_config(), config or training_config()
+    folder = training.RunFolder(path, run_config(model, config), "--seed=0\n", overwrite)
+    options = {"jit_compile": False, "image_epochs": 0, **options}
+    return training.Trainer(model, config, data or dataset(), folder, **options)
+
+
+def weights(model):
+    return [np.array(w.value) for w in model.weights]
