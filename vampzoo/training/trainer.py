@@ -73,7 +73,8 @@ class Trainer:
             with compute_dtype(config.mixed_precision):
                 self.model = models.create(model_config, config.seed)
             self._initialise_pseudo_inputs()
-            self.optimizer = create_optimizer(config, steps_per_epoch=-(-len(dataset.train) // config.batch_size))
+            steps_per_epoch = -(-len(dataset.train) // config.batch_size)
+            self.optimizer = create_optimizer(config, self.model.trainable_variables, steps_per_epoch)
             self.optimizer.build(self.model.trainable_variables)
             self._best_weights = tf.Module(name="best")
             self._best_weights.values = [tf.Variable(w.value, trainable=False) for w in self.model.weights]
@@ -331,7 +332,7 @@ def compute_dtype(mixed_precision):
         keras.config.set_dtype_policy(before)
 
 
-def create_optimizer(config, steps_per_epoch):
+def create_optimizer(config, variables, steps_per_epoch):
     """The Keras optimiser that a `TrainingConfig` describes; for float16 within one that scales the loss."""
     cls = optimizers.NormalizedAdam if config.optimizer == "normalized_adam" else keras.optimizers.Adam
     learning_rate = config.learning_rate
@@ -350,5 +351,6 @@ def create_optimizer(config, steps_per_epoch):
         ema_overwrite_frequency=None,
     )
     if config.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "pseudo_inputs", "logits", "means", "log_vars"])
+        # Neither biases nor what belongs to the prior. By variable: Keras' `var_names` are searched for in whole paths.
+        optimizer.exclude_from_weight_decay(var_list=[v for v in variables if "kernel" not in v.name])
     return keras.optimizers.LossScaleOptimizer(optimizer) if config.mixed_precision == "float16" else optimizer
