@@ -4,14 +4,14 @@ Dimensions: B images of a request, n samples, K mixture components, M latents of
 
 Signatures (images are float32 in [0, 1]; a seed is an int32 pair: [s, 0] is the integer seed s of the Python methods):
 
-    reconstruct           images [B, H, W, C]                          -> images [B, H, W, C]; also serving_default
-    encode                images                                       -> z2_mean, z2_scale [B, M2], z1_mean, z1_scale [B, M1]
-    decode                z2 [B, M2]                                   -> images [B, H, W, C]
-    sample                n, seed [2]                                  -> images [n, H, W, C]
-    sample_component      component, n, seed [2]                       -> images [n, H, W, C]; mixture priors
-    elbo                  images, seed [2]                             -> elbo, distortion, rate [B], nats
-    log_likelihood        images, num_samples, seed [2]                -> log_likelihood [B], nats
-    pseudo_inputs                                                      -> pseudo_inputs [K, H, W, C]; VampPriors
+    reconstruct       images [B, H, W, C]           -> images [B, H, W, C]; also serving_default
+    encode            images                        -> z2_mean, z2_scale [B, M2], z1_mean, z1_scale [B, M1]
+    decode            z2 [B, M2]                    -> images [B, H, W, C]
+    sample            n, seed [2]                   -> images [n, H, W, C]
+    sample_component  component, n, seed [2]        -> images [n, H, W, C]; mixture priors
+    elbo              images, seed [2]              -> elbo, distortion, rate [B], nats
+    log_likelihood    images, num_samples, seed [2] -> log_likelihood [B], nats
+    pseudo_inputs                                   -> pseudo_inputs [K, H, W, C]; VampPriors
 
 A model with one stochastic layer says z where this says z2, and has no z1. Every request is checked inside the graph, before
 anything of its size is allocated: B and n are at least 1 and at most `MAX_IMAGES` and `MAX_SAMPLES`, num_samples at most

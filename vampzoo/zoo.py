@@ -54,7 +54,8 @@ def presets(zoo_dir=None):
     Raises:
         ZooError: if the folder does not exist.
     """
-    return sorted(path.parent.name for path in zoo_folder(zoo_dir).glob(f"*/{CHECKSUMS}"))
+    names = (path.parent.name for path in zoo_folder(zoo_dir).glob(f"*/{CHECKSUMS}"))
+    return sorted(name for name in names if not name.startswith("."))  # an export in progress has a hidden folder
 
 
 def find(name_or_path, zoo_dir=None):

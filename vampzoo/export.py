@@ -1,0 +1,190 @@
+"""Makes a preset of a run: its card, weights, metrics, checksums, and the SavedModel for TensorFlow Serving.
+
+    python -m vampzoo.export --run_dir=runs/hvae_vampprior_caltech101 --name=hvae_vampprior_caltech101
+
+The run must have been evaluated on its test images (vampzoo.train does so at its end). A further export under the same name
+adds the SavedModel's next version and renews all other files. Ends with one JSON line on stdout.
+"""
+
+import csv
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+from absl import flags
+
+from vampzoo import card, program, zoo
+
+FLAGS = flags.FLAGS
+
+_GROUP = "export"
+flags.DEFINE_string("run_dir", None, "run folder that vampzoo.train wrote", module_name=_GROUP)
+flags.DEFINE_string("name", None, "of the preset: MODEL_PRIOR_DATASET, lower case", module_name=_GROUP)
+flags.DEFINE_string(
+    "zoo_dir",
+    None,
+    "folder with the presets (default: $VAMPZOO_ZOO, or saved_models/ of the checkout)",
+    module_name=_GROUP,
+)
+flags.DEFINE_string("note", "", "what the card should say about the data in addition", module_name=_GROUP)
+flags.DEFINE_boolean(
+    "allow_training_images",
+    False,
+    "export a vampprior_data model, whose weights are training images",
+    module_name=_GROUP,
+)
+
+NUM_SAMPLES = 100  # on the picture
+SAMPLES_SEED = 0
+_LOCAL_FLAGS = ("--data_dir=", "--manual_dir=", "--data_file=", "--run_dir=")  # paths of the machine that trained
+
+
+def main(argv):
+    for flag in ("run_dir", "name"):
+        if not FLAGS[flag].value:
+            raise ValueError(f"--{flag} is missing: {FLAGS[flag].help}")
+    if not re.fullmatch("[a-z0-9][a-z0-9_]*", FLAGS.name):
+        raise ValueError(f"--name={FLAGS.name!r} may consist of lower-case letters, digits and _ alone")
+    if FLAGS.zoo_dir:
+        pathlib.Path(FLAGS.zoo_dir).mkdir(parents=True, exist_ok=True)
+    folder = export_preset(
+        FLAGS.run_dir, FLAGS.name, zoo.zoo_folder(FLAGS.zoo_dir), FLAGS.note, FLAGS.allow_training_images
+    )
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(json.dumps({"preset": str(folder), "version": latest_version(folder), "mebibytes": round(size / 2**20, 1)}))
+
+
+def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
+    """Writes the preset folder `zoo_dir`/`name`; it appears whole or not at all.
+
+    Args:
+        run_dir: a run folder with evaluation.json.
+        name: of the preset.
+        zoo_dir: the folder with the presets.
+        note: for the card.
+        allow_training_images: whether a `vampprior_data` model may be exported.
+
+    Returns:
+        The folder, a `pathlib.Path`.
+
+    Raises:
+        ZooError: if a file of the run is missing or damaged, or its weights are training images.
+    """
+    run_dir, preset = pathlib.Path(run_dir), pathlib.Path(zoo_dir) / name
+    if not run_dir.is_dir():
+        raise zoo.ZooError(f"the run folder {run_dir} does not exist")
+    config, model_config = zoo.read_config(run_dir)
+    if model_config.prior == "vampprior_data" and not allow_training_images:
+        raise zoo.ZooError(
+            f"the prior of {run_dir} is vampprior_data: its weights contain training images. If you may publish those, "
+            "give --allow_training_images"
+        )
+    metrics = card.metrics(name, config, read_evaluation(run_dir, config), read_history(run_dir))
+    train_flags = [
+        line
+        for line in read_text(run_dir / "train.flags", "vampzoo.train writes it").splitlines()
+        if not line.startswith(_LOCAL_FLAGS)
+    ]
+
+    from vampzoo import figures, serving  # TensorFlow is imported here, after the files are known to be good
+
+    model = zoo.load(run_dir)
+    _clean_up(preset)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".writing.{name}.", dir=zoo_dir))
+    try:
+        version = latest_version(preset) + 1
+        for old in range(1, version):
+            if (preset / str(old)).is_dir():
+                shutil.copytree(preset / str(old), temporary / str(old))
+        for file in (zoo.CONFIG, zoo.WEIGHTS):
+            shutil.copyfile(run_dir / file, temporary / file)
+        (temporary / "train.flags").write_text("\n".join(train_flags) + "\n")
+        (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        (temporary / "README.md").write_text(card.render(metrics, config, note))
+        figures.save_grid(temporary / "samples.png", model.sample(NUM_SAMPLES, seed=SAMPLES_SEED))
+        serving.export(model, temporary / str(version), name)
+        zoo.write_checksums(temporary)
+        temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
+        _replace(preset, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return preset
+
+
+def _replace(preset, new):
+    """Puts `new` in the place of the folder `preset`, which may not exist yet."""
+    if not preset.exists():
+        os.rename(new, preset)
+        return
+    old = new.with_name(f"{new.name}.old")
+    os.rename(preset, old)
+    try:
+        os.rename(new, preset)
+    except OSError:
+        os.rename(old, preset)
+        raise
+    shutil.rmtree(old)
+
+
+def _clean_up(preset):
+    """Removes what an export of this preset left when it was killed; brings back a preset that it had set aside."""
+    for left in preset.parent.glob(f".writing.{preset.name}.*"):
+        if left.suffix == ".old" and not preset.exists():
+            os.rename(left, preset)
+        else:
+            shutil.rmtree(left)
+
+
+def latest_version(preset):
+    """The highest version number of a SavedModel in a preset folder; 0 if there is none."""
+    return max((int(path.name) for path in preset.glob("*/") if path.name.isdigit()), default=0)
+
+
+# === Files of the run ===
+
+
+def read_text(path, hint):
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise zoo.ZooError(f"{path} is missing: {hint}") from None
+
+
+def read_evaluation(run_dir, config):
+    """The contents of evaluation.json, once they are known to be about this run's test images."""
+    path = run_dir / "evaluation.json"
+    command = f"python -m vampzoo.evaluate --run_dir={run_dir} --split=test"
+    try:
+        evaluation = json.loads(read_text(path, f"run `{command}` first"))
+        if evaluation["split"] != "test":
+            raise zoo.ZooError(f"{path} is about the {evaluation['split']} split: run `{command}` first")
+        for key in ("log_likelihood", "elbo", "num_images", "num_samples", "seed"):
+            if not math.isfinite(evaluation[key]):
+                raise zoo.ZooError(f"{path}: {key} is {evaluation[key]}")
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise zoo.ZooError(f"{path} is damaged ({error!r}): run `{command}` again") from error
+    if evaluation.get("fingerprint", config["data"].get("fingerprint")) != config["data"].get("fingerprint"):
+        raise zoo.ZooError(f"{path} is about other data than the run was trained on: run `{command}` again")
+    return evaluation
+
+
+def read_history(run_dir):
+    """The rows of history.csv."""
+    path = run_dir / "history.csv"
+    rows = list(csv.DictReader(read_text(path, "vampzoo.train writes it").splitlines()))
+    try:
+        for row in rows:
+            int(row["epoch"]), float(row["validation_elbo"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise zoo.ZooError(f"{path} is damaged: {error!r}") from error
+    if not rows:
+        raise zoo.ZooError(f"{path} has no rows: the run has not finished an epoch")
+    return rows
+
+
+if __name__ == "__main__":
+    program.run(main, __doc__)
