@@ -49,6 +49,10 @@ class ModelConfig:
                 raise ValueError(f"{field} must be a positive integer, got {getattr(self, field)!r}")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(f"image_shape must be (height, width, channels), got {self.image_shape}")
+        if not math.isfinite(self.pseudo_inputs_mean):
+            raise ValueError(f"pseudo_inputs_mean must be finite, got {self.pseudo_inputs_mean}")
+        if not 0 <= self.pseudo_inputs_stddev < math.inf:
+            raise ValueError(f"pseudo_inputs_stddev must be finite and not negative, got {self.pseudo_inputs_stddev}")
         if self.weighted and self.prior == "standard":
             raise ValueError("weighted=True needs a mixture prior: mog, vampprior or vampprior_data")
 
