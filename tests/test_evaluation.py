@@ -1,0 +1,77 @@
+"""Evaluation: what evaluation.json says follows from the model alone, not from how the data is cut."""
+
+import numpy as np
+import pytest
+
+from vampzoo import evaluation, random
+from vampzoo.config import ModelConfig
+from vampzoo.models import create
+
+CONFIG = ModelConfig(num_components=5, image_shape=(4, 4, 1), hidden_units=8, z1_size=3, z2_size=2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return create(CONFIG, seed=1)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return (np.random.default_rng(0).random((11, 4, 4, 1)) < 0.4).astype(np.float32)
+
+
+def test_elbo_is_the_negative_sum_of_its_terms_for_every_image(model, images):
+    terms = evaluation.DatasetElbo(model, images, batch_size=4, jit_compile=False)(random.key(0))
+    assert terms["elbo"].shape == (11,)
+    np.testing.assert_allclose(terms["elbo"], -(terms["distortion"] + terms["rate_z2"] + terms["rate_z1"]), rtol=1e-6)
+
+
+def test_elbo_is_the_same_with_and_without_xla(model, images):
+    plain, compiled = (
+        evaluation.DatasetElbo(model, images, batch_size=4, jit_compile=jit)(random.key(0)) for jit in (False, True)
+    )
+    np.testing.assert_allclose(plain["elbo"], compiled["elbo"], rtol=1e-4)
+
+
+def test_log_likelihood_does_not_depend_on_the_batches(model, images):
+    whole = evaluation.log_likelihood(model, images, num_samples=30, seed=3, batch_size=11)
+    cut = evaluation.log_likelihood(model, images, num_samples=30, seed=3, batch_size=4)
+    np.testing.assert_allclose(whole, cut, rtol=1e-6)
+    assert not np.allclose(whole, evaluation.log_likelihood(model, images, num_samples=30, seed=4, batch_size=11))
+
+
+def test_progress_counts_every_image_once(model, images):
+    done = []
+    evaluation.log_likelihood(model, images, num_samples=2, batch_size=4, progress=done.append)
+    assert sum(done) == len(images)
+
+
+def test_units_that_ignore_the_data_are_not_active(model, images):
+    """With the mean head of q(z2|x) at zero but for one unit that follows the image's ink, one unit is active."""
+    altered = create(CONFIG, seed=1)
+    kernel, bias = altered.q_z2_network.get_layer("mean").get_weights()
+    silent = np.zeros_like(kernel)
+    silent[:, 1] = 100 * kernel[:, 1]
+    altered.q_z2_network.get_layer("mean").set_weights([silent, bias])
+    units = evaluation.active_units(altered, images)
+    assert units["z2"].tolist() == [False, True]
+    assert units["z1"].shape == (3,)
+
+
+def test_mean_and_standard_error():
+    mean, error = evaluation.mean_and_standard_error([1.0, 2.0, 3.0, 6.0])
+    assert (mean, error) == pytest.approx((3.0, np.sqrt(14 / 3) / 2))
+
+
+def test_evaluate_reports_what_it_computed(model, images):
+    result, log_likelihoods = evaluation.evaluate(model, images, num_samples=50, seed=2)
+    assert result["log_likelihood"] == pytest.approx(log_likelihoods.mean(), rel=1e-6)
+    assert result["elbo"] <= result["log_likelihood"]
+    assert result["elbo"] == pytest.approx(-result["distortion"] - result["rate"], rel=1e-5)
+    assert "bits_per_dimension" not in result
+
+
+def test_grey_images_get_bits_per_dimension(images):
+    grey = create(ModelConfig(**{**CONFIG.__dict__, "likelihood": "discretized_logistic"}), seed=1)
+    result, _ = evaluation.evaluate(grey, (images + 0.5) / 256, num_samples=10)
+    assert result["bits_per_dimension"] == pytest.approx(-result["log_likelihood"] / (16 * np.log(2)), rel=1e-5)
