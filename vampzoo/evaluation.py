@@ -13,27 +13,37 @@ from vampzoo import objectives, random
 ACTIVE_UNIT_THRESHOLD = 0.01  # variance over the data of the posterior mean (Burda et al., 2016)
 
 
+def on_one_device(function, *batches):
+    """The simplest way to map over the rows of a batch (`vampzoo.training.map_rows_over_replicas` gives others)."""
+    return function(*batches)
+
+
 class DatasetElbo:
-    """The one-sample ELBO terms of every image of a dataset, compiled once for many calls.
+    """The ELBO terms of every image of a dataset, compiled once for many calls.
 
     Args:
         model: a `vampzoo.models.LatentVariableModel`.
         images: [N, H, W, C] float32.
-        batch_size: B, how many images are computed at once.
+        batch_size: how many samples are computed at once: B images with k each.
+        num_samples: k, samples of the latents an image.
         jit_compile: whether to compile with XLA.
+        map_rows: called as `map_rows(function, *batches)`, splits the rows of a batch over several devices.
     """
 
-    def __init__(self, model, images, batch_size=500, jit_compile=True):
-        self.names = ["distortion", *(f"rate_{name}" for name in model.latent_sizes)]
+    def __init__(self, model, images, batch_size=500, jit_compile=True, map_rows=on_one_device, num_samples=1):
+        self.names = ["distortion", *(f"rate_{name}" for name in model.latent_sizes), "importance_bound"]
         self.num_images = len(images)
-        num_batches = max(1, -(-self.num_images // batch_size))
+        num_batches = max(1, -(-self.num_images * num_samples // batch_size))
         rows = -(-self.num_images // num_batches)  # equal batches: one compiled program serves them all
         images = tf.constant(images)
 
         @tf.function(jit_compile=jit_compile)
         def batch_terms(x, noise, prior_parameters):
-            terms = model.elbo_terms(x, noise, prior_parameters)
-            return tf.stack([terms.distortion, *terms.rates.values()], axis=1)  # [B, 1 + L]
+            rows = {name: tf.reshape(t, [-1, t.shape[-1]]) for name, t in noise.items()}  # [B k, M]
+            terms = model.elbo_terms(x, rows, prior_parameters, num_samples=num_samples)
+            terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, num_samples]), terms)  # [B, k]
+            means = [tf.reduce_mean(t, axis=1) for t in (terms.distortion, *terms.rates.values())]
+            return tf.stack([*means, objectives.importance_bound(terms.log_weight, axis=1)], axis=1)  # [B, 1 + L + 1]
 
         @tf.function
         def all_terms(seed):
@@ -41,20 +51,26 @@ class DatasetElbo:
             result = tf.TensorArray(tf.float32, num_batches)
             for i in tf.range(num_batches):
                 x = tf.gather(images, tf.minimum(i * rows + tf.range(rows), self.num_images - 1))  # [B, H, W, C]
-                noise = model.draw_noise(rows, random.fold_in(seed, i))
-                result = result.write(i, batch_terms(x, noise, prior_parameters))
-            return result.concat()[: self.num_images]  # [N, 1 + L]
+                noise = model.draw_noise(rows * num_samples, random.fold_in(seed, i))
+                noise = {name: tf.reshape(t, [rows, num_samples, -1]) for name, t in noise.items()}
+                terms = map_rows(lambda x, noise: batch_terms(x, noise, prior_parameters), x, noise)
+                result = result.write(i, tf.ensure_shape(terms, [rows, None]))
+            return result.concat()[: self.num_images]  # [N, 1 + L + 1]
 
         self._all_terms = all_terms
 
     def __call__(self, seed):
-        """Returns {"distortion": [N], "rate_z2": [N], ..., "elbo": [N]}, NumPy, for an int32 seed [2]."""
+        """Returns {"distortion": [N], "rate_z2": [N], ..., "elbo": [N], "importance_bound": [N]}, NumPy.
+
+        Args:
+            seed: int32 [2].
+        """
         values = self._all_terms(seed).numpy()
         terms = dict(zip(self.names, values.T, strict=True))
-        return {**terms, "elbo": -values.sum(axis=1)}
+        return {**terms, "elbo": -values[:, :-1].sum(axis=1)}
 
 
-def log_likelihood(model, images, num_samples=5000, seed=0, progress=None, batch_size=20):
+def log_likelihood(model, images, num_samples=5000, seed=0, progress=None, batch_size=20, map_rows=on_one_device):
     """Importance-sampled log p(x) of every image.
 
     Args:
@@ -64,6 +80,7 @@ def log_likelihood(model, images, num_samples=5000, seed=0, progress=None, batch
         seed: integer.
         progress: called with the number of images done, or None.
         batch_size: images between two calls of `progress`.
+        map_rows: as for `DatasetElbo`.
 
     Returns:
         NumPy [N], nats.
@@ -73,9 +90,12 @@ def log_likelihood(model, images, num_samples=5000, seed=0, progress=None, batch
 
     @tf.function
     def batch(x, first):
-        return model.importance_bound(
-            x, tf.constant(num_samples), random.key(seed), first, prior_parameters, log_weights
-        )
+        def bound(x, index):
+            return model.importance_bound(
+                x, tf.constant(num_samples), random.key(seed), index[0], prior_parameters, log_weights
+            )
+
+        return map_rows(bound, x, first + tf.range(tf.shape(x)[0]))
 
     parts = []
     for first in range(0, len(images), batch_size):
@@ -118,7 +138,7 @@ def mean_and_standard_error(values):
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def evaluate(model, images, num_samples=5000, seed=0, progress=None):
+def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on_one_device):
     """Everything that `evaluation.json` says about a model on a set of images.
 
     Args:
@@ -127,13 +147,14 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None):
         num_samples: S of the importance-sampled log-likelihood.
         seed: integer; the same seed gives the same numbers.
         progress: as for `log_likelihood`.
+        map_rows: as for `DatasetElbo`.
 
     Returns:
         A dictionary of plain numbers (nats), and the log-likelihoods [N].
     """
     start = time.monotonic()
-    terms = DatasetElbo(model, images)(random.key(seed))
-    log_likelihoods = log_likelihood(model, images, num_samples, seed, progress)
+    terms = DatasetElbo(model, images, map_rows=map_rows)(random.key(seed))
+    log_likelihoods = log_likelihood(model, images, num_samples, seed, progress, map_rows=map_rows)
     units = active_units(model, images, seed=seed)
     result = {"num_images": len(images), "num_samples": num_samples, "seed": seed}
     result["elbo"], result["elbo_stderr"] = mean_and_standard_error(terms["elbo"])

@@ -34,6 +34,9 @@ def run(main, description):
             return main(argv)
         except KNOWN_ERRORS as error:
             _fail(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr, flush=True)
+            sys.exit(130)
 
     logging.set_verbosity(logging.WARNING)  # TFDS and TensorFlow tell every file that they touch
     app.run(guarded, flags_parser=parse)

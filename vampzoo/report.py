@@ -12,7 +12,7 @@ from vampzoo.training.run_folder import write_text
 NUM_IMAGES = 100  # in a grid
 
 
-def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=None):
+def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=None, **how):
     """Evaluates `model` and writes `evaluation.json` and `figures/` into `folder`.
 
     Args:
@@ -23,6 +23,7 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         num_samples: S.
         seed: integer.
         out: another path for the JSON.
+        how: further arguments of `vampzoo.evaluation.evaluate`.
 
     Returns:
         What `evaluation.json` holds.
@@ -35,7 +36,7 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         file=sys.stderr,
         disable=not sys.stderr.isatty(),
     ) as bar:
-        result, log_likelihoods = evaluation.evaluate(model, images, num_samples, seed, progress=bar.update)
+        result, log_likelihoods = evaluation.evaluate(model, images, num_samples, seed, progress=bar.update, **how)
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **result}
     write_figures(folder / "figures", model, images, log_likelihoods, f"{dataset.spec.title}: {split} images", seed)
     write_text(out or folder / "evaluation.json", json.dumps(result, indent=2) + "\n")

@@ -79,6 +79,32 @@ flags.DEFINE_integer(
     module_name=_TRAINING,
 )
 flags.DEFINE_enum(
+    "objective",
+    _DEFAULTS.objective,
+    config.OBJECTIVES,
+    "ELBO, or the importance-weighted bound of Burda et al. (2016)",
+    module_name=_TRAINING,
+)
+flags.DEFINE_integer(
+    "objective_samples",
+    _DEFAULTS.objective_samples,
+    "k: samples of the latents an image in a step, whose cost grows with k",
+    module_name=_TRAINING,
+)
+flags.DEFINE_enum(
+    "selection",
+    _DEFAULTS.selection,
+    config.SELECTIONS,
+    "on what of the validation images the best weights are chosen",
+    module_name=_TRAINING,
+)
+flags.DEFINE_integer(
+    "selection_samples",
+    _DEFAULTS.selection_samples,
+    "samples of the latents an image in validation, whose cost grows with them",
+    module_name=_TRAINING,
+)
+flags.DEFINE_enum(
     "optimizer",
     _DEFAULTS.optimizer,
     config.OPTIMIZERS,
@@ -126,9 +152,12 @@ def main(argv):
     if FLAGS.num_samples < 1:
         raise ValueError(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
 
-    from vampzoo import report, training  # TensorFlow is imported here, after the flags are known to be good
+    signal.signal(signal.SIGTERM, leave)
+    # TensorFlow is imported here, after the flags are known to be good.
+    from vampzoo import evaluation, report, training
 
     strategy = training.create_strategy(FLAGS.strategy)
+    is_chief = training.Workers(strategy).is_chief  # of several workers one writes, and all compute
     dataset = datasets.load(
         FLAGS.dataset,
         data_dir=FLAGS.data_dir,
@@ -146,7 +175,7 @@ def main(argv):
     }
     name = f"{model_config.model}_{model_config.prior}_{FLAGS.dataset.replace(':', '_')}_seed{training_config.seed}"
     folder = training.RunFolder(
-        FLAGS.run_dir or pathlib.Path("runs", name), run_config, recorded_flags(), FLAGS.overwrite
+        FLAGS.run_dir or pathlib.Path("runs", name), run_config, recorded_flags(), FLAGS.overwrite, writer=is_chief
     )
     trainer = training.Trainer(
         model_config,
@@ -167,11 +196,29 @@ def main(argv):
         print(f"stopped by {interruption}; the same command resumes {folder.path}", file=sys.stderr)
         return 0 if interruption.signal_number == signal.SIGTERM else 128 + interruption.signal_number
     result = {"run_dir": str(folder.path), "epochs": trainer.epochs_done, "best_epoch": trainer.best_epoch}
-    result |= {"validation_elbo": trainer.best_validation_elbo, "train_seconds": round(trainer.seconds, 1)}
-    if FLAGS.evaluate:
-        result |= report.write(folder.path, model, dataset, "test", FLAGS.num_samples, training_config.seed, FLAGS.out)
-    print(json.dumps(result))
+    result |= {f"validation_{training_config.selection}": trainer.best_validation, "train_seconds": round(trainer.seconds, 1)}
+    if FLAGS.evaluate and is_chief:
+        result |= report.write(
+            folder.path,
+            model,
+            dataset,
+            "test",
+            FLAGS.num_samples,
+            training_config.seed,
+            FLAGS.out,
+            map_rows=trainer.map_rows,
+        )
+    elif FLAGS.evaluate:  # this worker's share of it
+        evaluation.evaluate(model, dataset.test, FLAGS.num_samples, training_config.seed, map_rows=trainer.map_rows)
+    if is_chief:
+        print(json.dumps(result))
     return 0
+
+
+def leave(signal_number, frame):
+    """Before and after the training loop there is nothing to save: SIGTERM ends the program at once."""
+    print("stopped by SIGTERM; the same command goes on from here", file=sys.stderr)
+    sys.exit(0)
 
 
 def create_model_config(spec):

@@ -4,8 +4,8 @@ from vampzoo.config import TrainingConfig
 from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.run_folder import RunFolder, RunFolderError
 from vampzoo.training.steps import TrainingSteps
-from vampzoo.training.strategy import create_strategy
-from vampzoo.training.trainer import Interrupted, NotFinite, Trainer
+from vampzoo.training.strategy import Workers, create_strategy, map_rows_over_replicas
+from vampzoo.training.trainer import Interrupted, NotFinite, Trainer, WorkerLost
 
 __all__ = [
     "EarlyStopping",
@@ -16,5 +16,8 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "TrainingSteps",
+    "WorkerLost",
+    "Workers",
     "create_strategy",
+    "map_rows_over_replicas",
 ]

@@ -1,5 +1,7 @@
 """Checkpoints of a training: everything that decides how it goes on."""
 
+import tempfile
+
 import tensorflow as tf
 
 from vampzoo.training.run_folder import RunFolderError
@@ -20,13 +22,17 @@ class Checkpoints:
     """Saves and restores; the last two are kept, so that a damaged one costs little.
 
     Args:
-        folder: where to.
+        folder: pathlib.Path, where to.
+        writer: whether this process is the one that writes there. Every worker of a training must take part in saving
+            (tf.distribute asks for it); the others write to a temporary folder, and all restore what the one wrote.
         items: trackable objects by name (model, optimizer, ...).
     """
 
-    def __init__(self, folder, **items):
+    def __init__(self, folder, writer=True, **items):
         self._checkpoint = tf.train.Checkpoint(**items)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
+        self._temporary = None if writer else tempfile.TemporaryDirectory(prefix="vampzoo_")
+        own_folder = str(folder) if writer else self._temporary.name
+        self._manager = tf.train.CheckpointManager(self._checkpoint, own_folder, max_to_keep=2 if writer else 1)
         self._folder = folder
 
     def save(self):
@@ -53,7 +59,8 @@ class Checkpoints:
         Raises:
             RunFolderError: if there are checkpoints but none can be read.
         """
-        paths = self._manager.checkpoints[::-1] or self._unlisted()
+        state = tf.train.get_checkpoint_state(str(self._folder))
+        paths = list(state.all_model_checkpoint_paths)[::-1] if state else self._unlisted()
         for path in paths:
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()

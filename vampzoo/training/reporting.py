@@ -17,18 +17,20 @@ class Progress:
     Args:
         epochs: the most that may be run.
         initial: epochs that are done already.
+        quiet: show nothing of it, as befits all workers but one.
     """
 
-    def __init__(self, epochs, initial):
+    def __init__(self, epochs, initial, quiet=False):
         self._bar = tqdm(
             total=epochs,
             initial=initial,
             unit="epoch",
             file=sys.stderr,
-            disable=not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty(),
             dynamic_ncols=True,
             bar_format="{l_bar}{bar:12}| {n:.1f}/{total} [{elapsed}<{remaining}] {postfix}",
         )
+        self._quiet = quiet
         self._last_line = -LINE_SECONDS
         self._epochs = epochs
         self._start, self._initial = time.monotonic(), initial
@@ -39,14 +41,15 @@ class Progress:
 
     def epoch(self, row, force=False):
         """Shows a row of the history."""
+        best = next(value for name, value in row.items() if name.startswith("best_"))
         rates = " ".join(f"{name} {value:.1f}" for name, value in row.items() if name.startswith("rate_"))
         text = (
-            f"elbo {row['elbo']:.2f} val {row['validation_elbo']:.2f} best {row['best_validation_elbo']:.2f} | distortion "
+            f"elbo {row['elbo']:.2f} val {row['validation_elbo']:.2f} best {best:.2f} | distortion "
             f"{row['distortion']:.1f} {rates} beta {row['beta']:.2f} | {row['images_per_second']:.0f} images/s"
         )
         self._bar.set_postfix_str(text)
         now = time.monotonic()
-        if self._bar.disable and (force or now - self._last_line >= LINE_SECONDS):
+        if self._bar.disable and not self._quiet and (force or now - self._last_line >= LINE_SECONDS):
             self._last_line = now
             remaining = (self._epochs - row["epoch"]) * (now - self._start) / max(1, row["epoch"] - self._initial)
             print(f"epoch {row['epoch']}/{self._epochs} {text} | at most {remaining / 60:.0f} min", file=sys.stderr)
@@ -64,7 +67,7 @@ class TensorBoard:
     """Writes scalars every epoch and image grids now and then.
 
     Args:
-        folder: of the event files.
+        folder: of the event files; None: write none.
         model: the model whose samples are shown.
         validation: [N, H, W, C], of which the first images are reconstructed.
         seed: integer; every grid uses the same draws, so that they can be compared.
@@ -73,7 +76,7 @@ class TensorBoard:
     NUM_IMAGES = 64
 
     def __init__(self, folder, model, validation, seed):
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._writer = tf.summary.create_file_writer(str(folder)) if folder else tf.summary.create_noop_writer()
         self._model = model
         self._originals = validation[: self.NUM_IMAGES // 2]
         self._seed = seed

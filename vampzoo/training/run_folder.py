@@ -11,11 +11,14 @@ evaluation.json, figures/   written at the end
 
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import json
 import os
 import pathlib
 import shutil
+
+from vampzoo.config import ModelConfig, TrainingConfig
 
 # A changed value extends a run that is there already, and does not make another one of it.
 EXTENDING = ("epochs", "patience")
@@ -49,19 +52,25 @@ def write_text(path, text):
 class RunFolder:
     """Opens or creates a run folder and holds its lock until the process ends.
 
+    Of several workers one writes the folder and the others read what it wrote: for these nothing is created or checked.
+
     Args:
         path: the folder.
         config: what decides the result: {"model": {...}, "data": {...}, "training": {...}}, plain data.
         flags: text of the flagfile that reproduces the run.
         overwrite: whether to delete what an earlier run left.
+        writer: whether this is the process that writes.
 
     Raises:
         RunFolderError: if another training uses the folder, its run was made with other settings, it is not a run folder,
             or it cannot be written.
     """
 
-    def __init__(self, path, config, flags="", overwrite=False):
+    def __init__(self, path, config, flags="", overwrite=False, writer=True):
         self.path = pathlib.Path(path)
+        self.writer = writer
+        if not writer:
+            return
         config = json.loads(json.dumps(config))  # tuples become lists, as they come back from the file
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -121,9 +130,14 @@ class RunFolder:
 
     def _check_same(self, config):
         """Refuses to go on with a run that was started with other settings."""
+        # A setting that an older version did not have yet had the value that is now its default.
+        defaults = {"model": dataclasses.asdict(ModelConfig()), "training": dataclasses.asdict(TrainingConfig())}
         try:
             before = json.loads(self.config_path.read_text())
-            sections = {name: (before[name], config[name]) for name in ("model", "data", "training")}
+            sections = {
+                name: ({**defaults.get(name, {}), **before[name]}, config[name])
+                for name in ("model", "data", "training")
+            }
         except (ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{self.config_path} is damaged ({error}); use --overwrite to start anew") from error
         for section, (old, new) in sections.items():
@@ -146,6 +160,8 @@ class RunFolder:
 
     def truncate_history(self, last_epoch):
         """Drops the rows after `last_epoch`, which a resumed run is about to write again."""
+        if not self.writer:
+            return
         rows = [row for row in self.read_history() if row["epoch"] and int(row["epoch"]) <= last_epoch]
         if not rows:
             (self.path / "history.csv").unlink(missing_ok=True)
@@ -161,6 +177,8 @@ class RunFolder:
         Raises:
             RunFolderError: if it cannot be written.
         """
+        if not self.writer:
+            return
         path = self.path / "history.csv"
         try:
             new = not path.exists()

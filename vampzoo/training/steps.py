@@ -1,7 +1,7 @@
 """The training steps: data on the device, noise from (seed, step), many steps in one graph.
 
-Dimensions: B global batch, R replicas, N training images. What a step computes does not depend on R: order, binarisation
-and noise are drawn for the global batch, and each replica takes its rows.
+Dimensions: B global batch, R replicas, N training images, k samples of the latents an image. What a step computes does
+not depend on R: order, binarisation and noise are drawn for the global batch, and each replica takes its rows.
 
 What is compiled by XLA is the arithmetic. Draws and the gathering of batches stay outside, where they are ten times as
 fast on a CPU and the same whether XLA is used or not.
@@ -16,7 +16,7 @@ ORDER, BINARISATION, NOISE, VALIDATION = range(4)
 
 
 class TrainingSteps:
-    """Runs steps of the beta-ELBO on in-memory images.
+    """Runs steps of the objective on in-memory images.
 
     Args:
         model: a `vampzoo.models.LatentVariableModel`, made in the strategy's scope.
@@ -24,14 +24,19 @@ class TrainingSteps:
         images: [N, H, W, C] float32 in [0, 1].
         batch_size: B.
         seed: integer.
+        objective: one of `vampzoo.config.OBJECTIVES`.
+        num_samples: k.
         dynamic: whether images are intensities, to be binarised anew at each use.
         strategy: a `tf.distribute` strategy.
         jit_compile: whether to compile with XLA.
     """
 
-    def __init__(self, model, optimizer, images, *, batch_size, seed, dynamic, strategy, jit_compile):
+    def __init__(self, model, optimizer, images, *, batch_size, seed, dynamic, strategy, jit_compile, objective="elbo", num_samples=1
+    ):
         self.model = model
         self.optimizer = optimizer
+        self.objective = objective
+        self.num_samples = num_samples
         self.strategy = strategy
         self.num_images = len(images)
         self.batch_size = min(batch_size, self.num_images)
@@ -69,13 +74,16 @@ class TrainingSteps:
         return sums
 
     def _global_batch(self, order, epoch, step):
-        """Images [R rows, H, W, C], weights [R rows] (0 for padding) and noise {layer: [R rows, M]} of one step."""
+        """Images [R rows, H, W, C], weights [R rows] (0 for padding), noise {layer: [R rows, k, M]} of one step."""
         position = step * self.batch_size + tf.range(self.batch_size)  # [B]
         weights = tf.cast(position < self.num_images, tf.float32)  # the last batch of an epoch may be partial
         x = tf.gather(self._images, tf.gather(order, position % self.num_images))  # [B, H, W, C]
         if self._dynamic:
             x = random.bernoulli(x, random.fold_in(self._seed, BINARISATION, epoch, step))
-        noise = self.model.draw_noise(self.batch_size, random.fold_in(self._seed, NOISE, epoch, step))
+        noise = self.model.draw_noise(
+            self.batch_size * self.num_samples, random.fold_in(self._seed, NOISE, epoch, step)
+        )
+        noise = {name: tf.reshape(t, [self.batch_size, self.num_samples, -1]) for name, t in noise.items()}
         if self._padding:
             x, weights, noise = tf.nest.map_structure(
                 lambda t: tf.pad(t, [[0, self._padding]] + [[0, 0]] * (t.shape.rank - 1)), (x, weights, noise)
@@ -97,9 +105,12 @@ class TrainingSteps:
 
     def _gradients(self, x, weights, share, noise, beta):
         with tf.GradientTape() as tape:
-            terms = self.model.elbo_terms(x, noise, training=True)
-            loss = share * tf.reduce_sum(weights * objectives.beta_elbo_loss(terms, beta))
+            rows = {name: tf.reshape(t, [-1, t.shape[-1]]) for name, t in noise.items()}  # [R rows k, M]
+            terms = self.model.elbo_terms(x, rows, training=True, num_samples=self.num_samples)
+            terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, self.num_samples]), terms)  # [R rows, k]
+            loss = share * tf.reduce_sum(weights * objectives.training_loss(terms, beta, self.objective))
             loss = self.optimizer.scale_loss(loss)  # by 1, but for float16
         gradients = tape.gradient(loss, [v.value for v in self.model.trainable_variables])
-        sums = tf.stack([tf.reduce_sum(weights * t) for t in (terms.distortion, *terms.rates.values())])  # [1 + L]
+        means = (tf.reduce_mean(t, axis=1) for t in (terms.distortion, *terms.rates.values()))  # [R rows] each
+        sums = tf.stack([tf.reduce_sum(weights * t) for t in means])  # [1 + L]
         return gradients, sums

@@ -1,8 +1,12 @@
-"""Where the computation runs: one device, several of one machine, or several machines (tf.distribute)."""
+"""Where the computation runs: one device, several of one machine, or several machines (tf.distribute).
+
+Dimensions: R replicas (devices over all machines), W workers (processes).
+"""
 
 import json
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from vampzoo.config import STRATEGIES
@@ -13,25 +17,87 @@ def create_strategy(name="auto"):
 
     Args:
         name: "auto" takes all visible GPUs, or the CPU; "mirrored" all GPUs, or all logical CPU devices; "multi_worker"
-            the machines that the environment variable TF_CONFIG lists.
+            the machines that the environment variable TF_CONFIG lists, and all GPUs of each.
 
     Raises:
-        ValueError: for an unknown name, or "multi_worker" without a TF_CONFIG.
+        ValueError: for an unknown name, or "multi_worker" without a valid TF_CONFIG.
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy={name!r} is unknown; the valid values are: {', '.join(STRATEGIES)}")
     if name == "multi_worker":
-        try:
-            workers = json.loads(os.environ.get("TF_CONFIG", ""))["cluster"]["worker"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                "strategy=multi_worker needs the environment variable TF_CONFIG, for example "
-                '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}'
-            ) from error
-        if workers:
-            return tf.distribute.MultiWorkerMirroredStrategy()
+        _check_tf_config()
+        return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or (tf.config.list_logical_devices("CPU") if name == "mirrored" else [])
     if name == "one_device" or len(devices) < 2:
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _check_tf_config():
+    try:
+        tf_config = json.loads(os.environ.get("TF_CONFIG", ""))
+        workers, task = tf_config["cluster"]["worker"], tf_config["task"]
+        valid = task["type"] == "worker" and 0 <= task["index"] < len(workers)
+    except (ValueError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            "strategy=multi_worker needs the environment variable TF_CONFIG, for the first of two machines for example "
+            '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}; '
+            f"it is {os.environ.get('TF_CONFIG')!r}"
+        )
+
+
+class Workers:
+    """The processes that train together: one, unless the strategy is "multi_worker".
+
+    Args:
+        strategy: a `tf.distribute` strategy.
+    """
+
+    def __init__(self, strategy):
+        resolver = strategy.cluster_resolver
+        self.num = len(resolver.cluster_spec().as_dict().get("worker", ())) if resolver else 0
+        self.num = max(1, self.num)
+        self.is_chief = self.num == 1 or resolver.task_id == 0
+        self._strategy = strategy
+
+    def gather(self, *numbers):
+        """What every worker passes to its call of this: NumPy [W or more, len(numbers)], the chief's numbers first.
+
+        Waits until all workers have called.
+        """
+        if self.num == 1:
+            return np.array([numbers], np.float64)
+        values = tf.constant([numbers], tf.float64)
+        return self._strategy.gather(self._strategy.run(lambda: tf.identity(values)), axis=0).numpy()
+
+
+def map_rows_over_replicas(strategy):
+    """A function that maps over the rows of a batch, each replica taking its share.
+
+    Args:
+        strategy: a `tf.distribute` strategy.
+
+    Returns:
+        `map_rows(function, *batches)` for use in a `tf.function`. `batches` are tensors, or nests of them, with B rows;
+        `function` is called in every replica with the same rows of each and returns a tensor with as many rows. The
+        result is the tensor with B rows that `function(*batches)` would be.
+    """
+    num_replicas = strategy.num_replicas_in_sync
+
+    def map_rows(function, *batches):
+        if num_replicas == 1:
+            return function(*batches)
+        num_rows = tf.shape(tf.nest.flatten(batches)[0])[0]  # B
+        rows = -(-num_rows // num_replicas)
+
+        def share():
+            first = rows * tf.distribute.get_replica_context().replica_id_in_sync_group
+            index = tf.minimum(first + tf.range(rows), num_rows - 1)  # [rows]; what is beyond B is cut off again
+            return function(*tf.nest.map_structure(lambda t: tf.gather(t, index), batches))
+
+        return strategy.gather(strategy.run(share), axis=0)[:num_rows]
+
+    return map_rows

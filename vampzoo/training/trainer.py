@@ -16,12 +16,17 @@ from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.reporting import Progress, TensorBoard
 from vampzoo.training.run_folder import RunFolderError, atomic_path
 from vampzoo.training.steps import VALIDATION, TrainingSteps
+from vampzoo.training.strategy import Workers, map_rows_over_replicas
 
 SEGMENT_SECONDS = 2.0  # Python looks up this often: for signals, the progress bar, checkpoints
 
 
 class NotFinite(RuntimeError):
     """The loss became NaN or infinite."""
+
+
+class WorkerLost(RuntimeError):
+    """Another worker of the training died or cannot be reached."""
 
 
 class Interrupted(Exception):
@@ -69,6 +74,8 @@ class Trainer:
         self.checkpoint_seconds = checkpoint_seconds
         self.image_epochs = image_epochs
         self.strategy = strategy = strategy or tf.distribute.get_strategy()
+        self.workers = Workers(strategy)
+        self.workers.gather()  # the one that writes has made the folder before any other looks into it
         with strategy.scope():
             with compute_dtype(config.mixed_precision):
                 self.model = models.create(model_config, config.seed)
@@ -84,15 +91,21 @@ class Trainer:
             dataset.train,
             batch_size=config.batch_size,
             seed=config.seed,
+            objective=config.objective,
+            num_samples=config.objective_samples,
             dynamic=dataset.spec.dynamic,
             strategy=strategy,
             jit_compile=jit_compile,
         )
-        self.validation_elbo = evaluation.DatasetElbo(self.model, dataset.validation, jit_compile=jit_compile)
+        self.map_rows = map_rows_over_replicas(strategy)
+        self.validation_elbo = evaluation.DatasetElbo(
+            self.model, dataset.validation, jit_compile=jit_compile, map_rows=self.map_rows
+        )
         self.early_stopping = EarlyStopping(config.patience, config.warmup_epochs)
         self.position = Position(len(self.steps.metric_names))
         self.checkpoints = Checkpoints(
             folder.checkpoints,
+            writer=folder.writer,
             model=self.model,
             optimizer=self.optimizer,
             best=self._best_weights,
@@ -122,17 +135,19 @@ class Trainer:
 
         Raises:
             NotFinite: if the loss is NaN or infinite; the last good checkpoint stays.
-            Interrupted: after SIGINT or SIGTERM, when the state has been saved.
+            Interrupted: after SIGINT or SIGTERM, to this worker or another, when the state has been saved.
+            WorkerLost: if another worker died.
         """
         resumed = self.checkpoints.restore(Progress.message)
         self._best_unsaved = self.best_epoch > 0  # a kill may have come between checkpoint and weights
         self.folder.truncate_history(self.epochs_done)
-        progress = Progress(self.config.epochs, initial=self.epochs_done)
+        progress = Progress(self.config.epochs, initial=self.epochs_done, quiet=not self.folder.writer)
         if resumed:
             progress.message(
                 f"resuming {self.folder.path} at epoch {self.epochs_done + 1}, step {int(self.position.step)}"
             )
-        tensorboard = TensorBoard(self.folder.tensorboard, self.model, self.dataset.validation, self.config.seed)
+        events = self.folder.tensorboard if self.folder.writer else None
+        tensorboard = TensorBoard(events, self.model, self.dataset.validation, self.config.seed)
         self._last_checkpoint = time.monotonic()
         try:
             with self._deferred_signals():
@@ -140,9 +155,16 @@ class Trainer:
                     row = self._epoch(progress)
                     progress.epoch(row, force=self.early_stopping.should_stop)
                     tensorboard.scalars(row)
-                    if self.image_epochs and row["epoch"] % self.image_epochs == 0:
+                    if self.folder.writer and self.image_epochs and row["epoch"] % self.image_epochs == 0:
                         tensorboard.images(row["epoch"])
                 self.save()
+        except tf.errors.OpError as error:
+            if self.workers.num == 1:
+                raise
+            raise WorkerLost(
+                f"another worker was lost, or the way to it ({str(error).splitlines()[0]}). Start all workers again with "
+                f"the same command: they resume {self.folder.path} from its last checkpoint"
+            ) from error
         finally:
             progress.close()
             tensorboard.close()
@@ -193,21 +215,22 @@ class Trainer:
             seconds = time.monotonic() - segment_start
             self._segment = max(1, min(2 * self._segment, int((last - step) * SEGMENT_SECONDS / max(seconds, 1e-3))))
             if last < steps:
-                self._save_if_due()
+                self._look_up()
         train_seconds = time.monotonic() - start
         row = self._finish_epoch(epoch, beta, (steps - first_step) / max(train_seconds, 1e-9))
         self.position.seconds.assign_add(time.monotonic() - start)
-        self._save_if_due()
+        self._look_up()
         return row
 
     def _finish_epoch(self, epoch, beta, steps_per_second):
         means = self.position.sums.numpy() / self.steps.num_images
         with self._validated_weights():
             terms = self.validation_elbo(random.key(self.config.seed, VALIDATION, epoch))
-            validation_elbo = float(terms["elbo"].mean())
-            if not math.isfinite(validation_elbo):
+            selection = self.config.selection
+            validation_elbo, validated = (float(terms[name].mean()) for name in ("elbo", selection))
+            if not math.isfinite(validation_elbo + validated):
                 raise NotFinite(f"the validation ELBO is {validation_elbo} after epoch {epoch}; {self._advice}")
-            if self.early_stopping.update(epoch, -validation_elbo):
+            if self.early_stopping.update(epoch, -validated):
                 for best, weight in zip(self._best_weights.values, self.model.weights, strict=True):
                     best.assign(weight.value)
                 self._best_unsaved = True
@@ -220,7 +243,8 @@ class Trainer:
             "elbo": float(-means.sum()),
             **dict(zip(self.steps.metric_names, means.tolist(), strict=True)),
             "validation_elbo": validation_elbo,
-            "best_validation_elbo": self.best_validation_elbo,
+            f"validation_{selection}": validated,
+            f"best_validation_{selection}": self.best_validation,
             "images_per_second": steps_per_second * self.steps.batch_size,
         }
         self.folder.append_history(row)
@@ -237,8 +261,8 @@ class Trainer:
         return int(self.early_stopping.best_epoch)
 
     @property
-    def best_validation_elbo(self):
-        """Nats."""
+    def best_validation(self):
+        """The validation ELBO or importance bound, whichever `selection` names, of the best weights; nats."""
         return float(-self.early_stopping.best_loss.numpy())
 
     @property
@@ -246,12 +270,17 @@ class Trainer:
         """Time spent in epochs, over all sessions of the run."""
         return float(self.position.seconds)
 
-    def _save_if_due(self):
-        if self._signal is not None:
+    def _look_up(self):
+        """Saves and stops if a signal asks for it, saves if it is time to; all workers decide alike."""
+        due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
+        votes = self.workers.gather(self._segment, due, self._signal or 0)
+        self._segment, due = int(votes[0, 0]), bool(votes[0, 1])  # the chief's
+        if signal_number := int(votes[:, 2].max()):
+            self._signal = signal_number
+        if due or self._signal:
             self.save()
+        if self._signal:
             raise Interrupted(self._signal)
-        if time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds:
-            self.save()
 
     def save(self):
         """Writes a checkpoint, and before it the best weights if they are newer than their file.
@@ -268,6 +297,9 @@ class Trainer:
         self._last_checkpoint = time.monotonic()
 
     def _save_best_weights(self):
+        self._best_unsaved = False
+        if not self.folder.writer:
+            return
         with self._current_weights_kept():
             self._assign_best()
             try:
@@ -278,7 +310,6 @@ class Trainer:
                     f"{self.folder.weights} cannot be written (disk full or not writable?): {error}. What the run folder "
                     "held is kept; the same command resumes from its last checkpoint"
                 ) from error
-        self._best_unsaved = False
 
     def _assign_best(self):
         for weight, best in zip(self.model.weights, self._best_weights.values, strict=True):
