@@ -1,0 +1,58 @@
+"""The presets that are shipped in saved_models/: whole, small enough, and worth what their cards say."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+import vampzoo
+from vampzoo import datasets, evaluation, random, zoo
+
+try:
+    PRESETS = vampzoo.presets()
+except zoo.ZooError:  # run from an installation without the folder
+    PRESETS = []
+
+pytestmark = pytest.mark.skipif(not PRESETS, reason="no presets in saved_models/")
+
+
+def test_the_folder_stays_under_120_mebibytes():
+    files = [path for path in zoo.zoo_folder().rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 120 * 2**20
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_whole_and_holds_no_training_images(name):
+    folder = zoo.zoo_folder() / name
+    zoo.verify(folder)
+    listed = (folder / "SHA256SUMS").read_text()
+    for file in ("README.md", "metrics.json", "train.flags", "samples.png", "1/saved_model.pb"):
+        assert f"  {file}\n" in listed
+    _, model_config = zoo.read_config(folder)
+    assert model_config.prior != "vampprior_data"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_recorded_elbo_is_what_the_weights_give(name, tmp_path):
+    folder = zoo.zoo_folder() / name
+    config, model_config = zoo.read_config(folder)
+    recorded = json.loads((folder / "metrics.json").read_text())["evaluation"]
+    if config["data"]["dataset"] != "glyphs" and "VAMPZOO_MANUAL_DIR" not in os.environ:
+        pytest.skip("VAMPZOO_MANUAL_DIR does not say where the data is")
+    try:
+        dataset = datasets.load(
+            config["data"]["dataset"],
+            data_dir=os.environ.get("VAMPZOO_DATA_DIR", tmp_path),
+            manual_dir=os.environ.get("VAMPZOO_MANUAL_DIR"),
+            likelihood=model_config.likelihood,
+            binarization=config["data"].get("binarization"),
+        )
+    except datasets.DataError as error:
+        pytest.skip(f"the data is not here: {error}")
+    if dataset.fingerprint != config["data"]["fingerprint"]:
+        pytest.skip(f"{config['data']['dataset']} is here with other images or splits")
+    images = getattr(dataset, recorded["split"])
+    model = vampzoo.load(name)
+    elbo = evaluation.DatasetElbo(model, images, jit_compile=False)(random.key(recorded["seed"]))["elbo"]
+    assert np.mean(elbo, dtype=np.float64) == pytest.approx(recorded["elbo"], abs=1e-2)
