@@ -3,11 +3,20 @@
 Dimensions: B batch, S importance samples, N draws, M latents of a layer, (H, W, C) image. Log-densities in nats.
 """
 
+import base64
+import html
+import io
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from vampzoo import random
+from vampzoo import figures, random
+
+
+def repeat_rows(t, num_samples):
+    """[B, ...] -> [B k, ...], each row k times."""
+    return t if num_samples == 1 else tf.repeat(t, num_samples, axis=0)
 
 
 class LatentVariableModel(keras.Model):
@@ -22,6 +31,9 @@ class LatentVariableModel(keras.Model):
         likelihood: one of `vampzoo.config.LIKELIHOODS`.
         image_shape: (H, W, C).
     """
+
+    title = ""  # name of the preset or run, and of its data: `vampzoo.load` sets them
+    trained_on = ""
 
     importance_chunk = 1000  # samples of one image that are evaluated at once: bounds the memory, not the result
 
@@ -54,18 +66,20 @@ class LatentVariableModel(keras.Model):
 
     # === What a subclass defines ===
 
-    def elbo_terms(self, x, noise, prior_parameters=None, training=False):
-        """Distortion and rates for one sample of each latent.
+    def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
+        """Distortion and rates, from one sample of each latent or several.
 
         Args:
             x: [B, H, W, C] in [0, 1]. One image (B = 1) is broadcast against the noise: S samples for that image, with
                 what depends on x alone computed once.
-            noise: as `draw_noise` gives it, [B, M] (or [S, M]) for each layer.
+            noise: as `draw_noise` gives it, [B, M] (or [S, M]; or [B k, M]: see `num_samples`) for each layer.
             prior_parameters: result of `prior_parameters`, to encode the pseudo-inputs once for many calls.
             training: whether layers with a training mode (batch normalisation) are in it.
+            num_samples: k, a Python integer: samples for each image, what depends on x alone being computed once. The k
+                rows of an image are neighbours, in the noise and in the result.
 
         Returns:
-            `vampzoo.objectives.ElboTerms`.
+            `vampzoo.objectives.ElboTerms`, of [B k].
         """
         raise NotImplementedError  # abstract
 
@@ -269,4 +283,15 @@ class LatentVariableModel(keras.Model):
         return (
             f"{type(self).__name__}, prior {type(self.prior_layer).__name__}, likelihood {self.likelihood}, "
             f"latents {latents}, {self.count_params():,} parameters"
+        )
+
+    def _repr_html_(self):
+        """Name, data, likelihood and the rest of the description, and a grid of samples."""
+        picture = io.BytesIO()
+        figures.save_grid(picture, self.sample(32), columns=16, scale=2)
+        encoded = base64.b64encode(picture.getvalue()).decode()
+        data = f", trained on {self.trained_on}" if self.trained_on else ""
+        return (
+            f"<p><b>{html.escape(self.title or self.name)}</b>{html.escape(data)}<br>{html.escape(self.describe())}</p>"
+            f'<img alt="samples" src="data:image/png;base64,{encoded}">'
         )
