@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae")
+MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae")
 PRIORS = ("standard", "mog", "vampprior", "vampprior_data")
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 
@@ -55,6 +55,11 @@ class ModelConfig:
             raise ValueError(f"pseudo_inputs_stddev must be finite and not negative, got {self.pseudo_inputs_stddev}")
         if self.weighted and self.prior == "standard":
             raise ValueError("weighted=True needs a mixture prior: mog, vampprior or vampprior_data")
+        if self.model == "deep_vae" and self.prior not in ("standard", "mog"):
+            raise ValueError(
+                f"prior={self.prior!r} needs an encoder q(z2|x), which deep_vae does not have (its z2 is inferred from z1); "
+                "the valid values for it are: standard, mog"
+            )
 
     @classmethod
     def from_dict(cls, values):
@@ -70,6 +75,8 @@ class ModelConfig:
 
 
 OPTIMIZERS = ("normalized_adam", "adam")
+OBJECTIVES = ("elbo", "iwae")
+SELECTIONS = ("elbo", "importance_bound")
 MIXED_PRECISIONS = ("none", "bfloat16", "float16")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
@@ -85,6 +92,10 @@ class TrainingConfig:
         batch_size: examples a step, over all devices together.
         learning_rate: of the optimiser.
         learning_rate_decay_epochs: over which the learning rate falls to 0 along half a cosine; 0: it stays.
+        objective: one of `OBJECTIVES`: what is maximised.
+        objective_samples: k, samples of the latents an image in a step.
+        selection: one of `SELECTIONS`: on what of the validation images the best weights are chosen.
+        selection_samples: samples of the latents an image in validation.
         optimizer: one of `OPTIMIZERS`.
         weight_decay: decoupled decay of dense and convolution kernels, as a fraction of the learning rate a step.
         ema_momentum: of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
@@ -103,6 +114,10 @@ class TrainingConfig:
     batch_size: int = 100
     learning_rate: float = 5e-4
     learning_rate_decay_epochs: int = 0
+    objective: str = "elbo"
+    objective_samples: int = 1
+    selection: str = "elbo"
+    selection_samples: int = 1
     optimizer: str = "normalized_adam"
     weight_decay: float = 0.0
     ema_momentum: float = 0.0
@@ -111,7 +126,9 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
-        least_values = {"epochs": 1, "warmup_epochs": 0, "patience": 0, "batch_size": 1, "learning_rate_decay_epochs": 0}
+        least_values = {"epochs": 1, "warmup_epochs": 0, "patience": 0, "batch_size": 1, "seed": 0}
+        least_values |= {"learning_rate_decay_epochs": 0, "objective_samples": 1}
+        least_values |= {"selection_samples": 2 if self.selection == "importance_bound" else 1}
         for field, least in least_values.items():
             if getattr(self, field) < least:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")

@@ -1,6 +1,6 @@
 """The objective: ELBO with warm-up (Eq. 1-3), and the importance-weighted bound. Everything in nats.
 
-Dimensions: B batch, S importance samples.
+Dimensions: B batch, k samples an image in training, S importance samples in evaluation.
 """
 
 import math
@@ -34,6 +34,21 @@ def beta(epoch, warmup_epochs):
 def beta_elbo_loss(terms, beta):
     """distortion + beta * rate per example, [B] (Eq. 3 with warm-up)."""
     return terms.distortion + beta * terms.rate
+
+
+def training_loss(terms, beta, objective="elbo"):
+    """What training minimises, [B], from the terms of k samples an image.
+
+    "elbo" is the mean of the k estimates of Eq. 3. "iwae" is the importance-weighted bound of Burda et al. (2016, Eq. 8)
+    with warm-up of the rate in each log-weight; its gradient is the total derivative of the bound. For k = 1 they agree.
+
+    Args:
+        terms: `ElboTerms` of [B, k].
+        beta: weight of the rate.
+        objective: one of `vampzoo.config.OBJECTIVES`.
+    """
+    losses = beta_elbo_loss(terms, beta)  # [B, k]
+    return tf.reduce_mean(losses, axis=1) if objective == "elbo" else -importance_bound(-losses, axis=1)
 
 
 def importance_bound(log_weights, axis=0):

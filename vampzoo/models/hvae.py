@@ -3,11 +3,13 @@
     generative part:   p(x|z1, z2) p(z1|z2) p(z2)      (Eq. 11)
     variational part:  q(z1|x, z2) q(z2|x)             (Eq. 10)
 
-ConvHVAE and PixelHVAE are the same model with other networks. Dimensions: B batch, M1 and M2 latents.
+ConvHVAE and PixelHVAE are the same model with other networks. Dimensions: B batch, k samples, M1 and M2 latents.
 """
 
+import tensorflow as tf
+
 from vampzoo.distributions import DiagonalGaussian, image_likelihood
-from vampzoo.models.base import LatentVariableModel
+from vampzoo.models.base import LatentVariableModel, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
@@ -42,13 +44,14 @@ class HVAE(LatentVariableModel):
 
     # === Factors ===
 
-    def q_z2(self, x):
-        """q(z2|x) = N(z2; mu(x), diag(sigma^2(x))) (Eq. 15)."""
-        return DiagonalGaussian(*self.q_z2_network(x))
+    def q_z2(self, x, num_samples=1):
+        """q(z2|x) = N(z2; mu(x), diag(sigma^2(x))) (Eq. 15); each image's row k times for k samples."""
+        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_z2_network(x)))
 
-    def q_z1(self, x, z2):
-        """q(z1|x, z2) = N(z1; mu(x, z2), diag(sigma^2(x, z2))) (Eq. 14)."""
-        return DiagonalGaussian(*self.q_z1_network([self.q_z1_features(x), z2]))
+    def q_z1(self, x, z2, num_samples=1):
+        """q(z1|x, z2) = N(z1; mu(x, z2), diag(sigma^2(x, z2))) (Eq. 14), for k rows of z2 an image."""
+        features = repeat_rows(self.q_z1_features(x), num_samples)  # [B k, F]
+        return DiagonalGaussian(*self.q_z1_network([features, z2]))
 
     def p_z1(self, z2):
         """p(z1|z2) = N(z1; mu(z2), diag(sigma^2(z2))) (Eq. 13)."""
@@ -64,14 +67,15 @@ class HVAE(LatentVariableModel):
 
     # === The model ===
 
-    def elbo_terms(self, x, noise, prior_parameters=None, training=False):
-        z2, log_q_z2 = self.q_z2(x).reparameterize(noise["z2"])  # [B, M2], [B]
-        z1, log_q_z1 = self.q_z1(x, z2).reparameterize(noise["z1"])  # [B, M1], [B]
+    def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
+        z2, log_q_z2 = self.q_z2(x, num_samples).reparameterize(noise["z2"])  # [B k, M2], [B k]
+        z1, log_q_z1 = self.q_z1(x, z2, num_samples).reparameterize(noise["z1"])  # [B k, M1], [B k]
+        x = repeat_rows(x, num_samples)  # [B k, H, W, C]
         return ElboTerms(
-            distortion=-self.p_x(z1, z2, x, training).log_prob(x),  # [B]
+            distortion=-self.p_x(z1, z2, x, training).log_prob(x),  # [B k]
             rates={
-                "z2": log_q_z2 - self.p_z2(prior_parameters).log_prob(z2),  # [B]
-                "z1": log_q_z1 - self.p_z1(z2).log_prob(z1),  # [B]
+                "z2": log_q_z2 - self.p_z2(prior_parameters).log_prob(z2),  # [B k]
+                "z1": log_q_z1 - self.p_z1(z2).log_prob(z1),  # [B k]
             },
         )
 
@@ -81,6 +85,7 @@ class HVAE(LatentVariableModel):
         return {"z2": q_z2, "z1": self.q_z1(x, z2)}
 
     def decode(self, z, noise=None, seed=0):
+        z = tf.convert_to_tensor(z)  # Keras takes no mixture of arrays and tensors
         p_z1 = self.p_z1(z)
         z1 = p_z1.mean() if noise is None else p_z1.reparameterize(noise["z1"])[0]  # [N, M1]
         return self.decode_posterior({"z2": z, "z1": z1}, seed)

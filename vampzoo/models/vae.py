@@ -1,7 +1,7 @@
-"""One stochastic layer: p(x|z) p(z) with q(z|x) (section 2). Dimensions: B batch, M latents."""
+"""One stochastic layer: p(x|z) p(z) with q(z|x) (section 2). Dimensions: B batch, k samples, M latents."""
 
 from vampzoo.distributions import DiagonalGaussian, image_likelihood
-from vampzoo.models.base import LatentVariableModel
+from vampzoo.models.base import LatentVariableModel, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
@@ -30,9 +30,9 @@ class VAE(LatentVariableModel):
 
     # === Factors ===
 
-    def q_z(self, x):
-        """q(z|x) = N(z; mu(x), diag(sigma^2(x)))."""
-        return DiagonalGaussian(*self.q_z_network(x))
+    def q_z(self, x, num_samples=1):
+        """q(z|x) = N(z; mu(x), diag(sigma^2(x))); each image's row k times for k samples."""
+        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_z_network(x)))
 
     def p_z(self, parameters=None):
         """p(z): the prior (Eq. 9 if it is a VampPrior)."""
@@ -44,11 +44,11 @@ class VAE(LatentVariableModel):
 
     # === The model ===
 
-    def elbo_terms(self, x, noise, prior_parameters=None, training=False):
-        z, log_q_z = self.q_z(x).reparameterize(noise["z"])  # [B, M], [B]
+    def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
+        z, log_q_z = self.q_z(x, num_samples).reparameterize(noise["z"])  # [B k, M], [B k]
         return ElboTerms(
-            distortion=-self.p_x(z, training).log_prob(x),  # [B]
-            rates={"z": log_q_z - self.p_z(prior_parameters).log_prob(z)},  # [B]
+            distortion=-self.p_x(z, training).log_prob(repeat_rows(x, num_samples)),  # [B k]
+            rates={"z": log_q_z - self.p_z(prior_parameters).log_prob(z)},  # [B k]
         )
 
     def posterior(self, x, noise=None):
