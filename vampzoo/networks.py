@@ -67,12 +67,12 @@ def joint_encoder(feature_size, z2_size, z2_units, units, size, seed, name="q_z1
 
 
 def latent_encoder(input_size, units, size, seed, name="p_z1"):
-    """z2 [B, M2] -> p(z1|z2): gated M2 -> U, gated U -> U, heads."""
+    """One latent layer to another, z2 [B, M2] -> p(z1|z2): gated M2 -> U, gated U -> U, heads."""
     seeds = _seeds(seed)
-    z2 = keras.Input((input_size,), name="z2")
-    h = GatedDense(units, seed=next(seeds))(z2)
+    z = keras.Input((input_size,), name="z")
+    h = GatedDense(units, seed=next(seeds))(z)
     h = GatedDense(units, seed=next(seeds))(h)
-    return keras.Model(z2, gaussian_head(h, size, seeds), name=name)
+    return keras.Model(z, gaussian_head(h, size, seeds), name=name)
 
 
 def mlp_decoder(latent_size, image_shape, likelihood, units, seed, name="p_x"):

@@ -1,6 +1,7 @@
 """From a `ModelConfig` to a model with the paper's networks."""
 
 from vampzoo import networks, priors
+from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.vae import VAE
 
@@ -57,4 +58,16 @@ def _hvae(config, prior, seeds):
     )
 
 
-_BUILDERS = {"vae": _vae, "hvae": _hvae}
+def _deep_vae(config, prior, seeds):
+    shape, units, z1_size, z2_size = config.image_shape, config.hidden_units, config.z1_size, config.z2_size
+    return DeepVAE(
+        q_z1=networks.mlp_image_encoder(shape, units, z1_size, next(seeds), name="q_z1"),
+        q_z2=networks.latent_encoder(z1_size, units, z2_size, next(seeds), name="q_z2"),
+        p_z1=networks.latent_encoder(z2_size, units, z1_size, next(seeds)),
+        p_x=networks.mlp_decoder(z1_size, shape, config.likelihood, units, next(seeds)),
+        prior=prior,
+        likelihood=config.likelihood,
+    )
+
+
+_BUILDERS = {"vae": _vae, "hvae": _hvae, "deep_vae": _deep_vae}
