@@ -1,0 +1,200 @@
+"""Likelihoods that can be had exactly: linear-Gaussian models with one and two layers.
+
+All networks are affine, so that p(x) is a Gaussian, or a mixture of Gaussians if the prior is one. With orthogonal
+decoder rows the exact posterior is diagonal too: a variational posterior can be equal to it.
+
+Row-vector notation: x = z1 B + z2 C + b + noise and z1 = z2 A + a + noise in two layers, x = z W + b + noise in one.
+"""
+
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vampzoo import objectives, priors, random
+from vampzoo.models import HVAE, VAE
+
+RNG = np.random.default_rng(0)
+SHAPE, D, M = (2, 3, 1), 6, 2
+NOISE = 0.4  # standard deviation of p(x|.)
+ROWS = np.linalg.qr(RNG.normal(size=(D, D)))[0][:M]  # orthonormal [M, D]
+BIAS = np.full(D, 0.5)
+IMAGES = RNG.uniform(size=(4, *SHAPE)).astype(np.float32)
+SEED = random.key(5)
+
+
+def gaussian_pixels(loc):
+    return tfp.distributions.Independent(tfp.distributions.Normal(loc, NOISE), 3)
+
+
+class LinearVAE(VAE):
+    def p_x(self, z, training=False):
+        return gaussian_pixels(self.p_x_network(z))
+
+
+class LinearHVAE(HVAE):
+    def p_x(self, z1, z2, x=None, training=False):
+        return gaussian_pixels(self.p_x_network([z1, z2]))
+
+
+def affine(inputs, weights, bias):
+    """sum_i inputs_i @ weights_i + bias; a batch of one broadcasts."""
+    total = 0.0
+    for tensor, weight in zip(inputs, weights, strict=True):
+        layer = keras.layers.Dense(len(weight[0]), use_bias=False)
+        total = total + layer(tensor)
+        layer.set_weights([np.asarray(weight)])
+    return total + keras.ops.cast(bias, "float32")
+
+
+def gaussian_network(inputs, weights, bias, variance, from_image=False):
+    """inputs -> [mean, log-variance]: the mean affine, the variance fixed."""
+    tensors = [keras.layers.Flatten()(i) for i in inputs] if from_image else inputs
+    mean = affine(tensors, weights, bias)
+    return keras.Model(
+        inputs if len(inputs) > 1 else inputs[0], [mean, 0.0 * mean + np.log(variance).astype("float32")]
+    )
+
+
+def image_network(sizes, weights):
+    inputs = [keras.Input((size,)) for size in sizes]
+    image = keras.layers.Reshape(SHAPE)(affine(inputs, weights, BIAS))
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], image)
+
+
+def make_prior(name):
+    return {
+        "standard": lambda: priors.StandardNormal(M),
+        "mog": lambda: priors.MixtureOfGaussians(3, M, seed=1),
+        "vampprior": lambda: priors.VampPrior(3, SHAPE, weighted=True, stddev=0.4, seed=1),
+    }[name]()
+
+
+def conditioned(prior_variance, gain, noise_variance):
+    """Of z ~ N(m, v), y ~ N(gain z, noise): posterior variance, and the weights of m and y in the posterior mean."""
+    variance = 1 / (1 / prior_variance + gain**2 / noise_variance)
+    return variance, variance / prior_variance, variance * gain / noise_variance
+
+
+def one_layer(prior="standard", widened=1.0, shifted=0.0):
+    """The model, its posterior exact for a standard prior unless widened and shifted; and the moments of p(x|z)."""
+    gain = np.array([0.8, 0.3])
+    variance, _, of_y = conditioned(1.0, gain, NOISE**2)
+    weight = gain[:, None] * ROWS  # W
+    to_z = ROWS.T * of_y
+    q_z = gaussian_network([keras.Input(SHAPE)], [to_z], shifted - BIAS @ to_z, widened * variance, from_image=True)
+    model = LinearVAE(q_z=q_z, p_x=image_network([M], [weight]), prior=make_prior(prior), likelihood="bernoulli")
+    return model, weight, BIAS, NOISE**2 * np.eye(D)
+
+
+def two_layers(prior="standard", widened=1.0, shifted=0.0):
+    """As `one_layer`; the moments are those of p(x|z2), with z1 integrated out."""
+    a_gain, b_gain, c_gain = np.array([0.7, -0.5]), np.array([0.8, 0.6]), np.array([0.3, 0.4])
+    a, z1_variance = np.array([0.2, -0.1]), np.array([0.5, 0.25])
+    # y = ROWS (x - b): y = b_gain z1 + c_gain z2 + noise, dimension by dimension
+    z2_gain = a_gain * b_gain + c_gain
+    v2, _, of_y2 = conditioned(1.0, z2_gain, NOISE**2 + b_gain**2 * z1_variance)
+    v1, of_m1, of_y1 = conditioned(z1_variance, b_gain, NOISE**2)
+    to_z2, to_z1 = ROWS.T * of_y2, ROWS.T * of_y1
+    x = keras.Input(SHAPE)
+    model = LinearHVAE(
+        q_z2=gaussian_network(
+            [x], [to_z2], shifted - (BIAS @ ROWS.T + a * b_gain) * of_y2, widened * v2, from_image=True
+        ),
+        q_z1_features=keras.Model(x, keras.layers.Flatten()(x)),
+        q_z1=gaussian_network(
+            [keras.Input((D,)), keras.Input((M,))],
+            [to_z1, np.diag(of_m1 * a_gain - of_y1 * c_gain)],
+            shifted + of_m1 * a - BIAS @ to_z1,
+            widened * v1,
+        ),
+        p_z1=gaussian_network([keras.Input((M,))], [np.diag(a_gain)], a, z1_variance),
+        p_x=image_network([M, M], [b_gain[:, None] * ROWS, c_gain[:, None] * ROWS]),
+        prior=make_prior(prior),
+        likelihood="bernoulli",
+    )
+    b_matrix = b_gain[:, None] * ROWS
+    covariance = b_matrix.T @ np.diag(z1_variance) @ b_matrix + NOISE**2 * np.eye(D)
+    return model, z2_gain[:, None] * ROWS, a @ b_matrix + BIAS, covariance
+
+
+def exact_log_likelihood(model, weight, bias, covariance):
+    """log sum_k pi_k N(x; m_k W + b, W^T diag(v_k) W + covariance), [B]."""
+    parameters = model.prior_parameters() or (tf.zeros([1]), tf.zeros([1, M]), tf.zeros([1, M]))
+    logits, means, log_vars = (p.numpy().astype(np.float64) for p in parameters)
+    x = IMAGES.reshape(len(IMAGES), D)
+    by_component = [
+        scipy.stats.multivariate_normal(m @ weight + bias, weight.T @ np.diag(np.exp(v)) @ weight + covariance).logpdf(
+            x
+        )
+        for m, v in zip(means, log_vars, strict=True)
+    ]
+    return scipy.special.logsumexp(np.array(by_component) + scipy.special.log_softmax(logits)[:, None], axis=0)
+
+
+layers = pytest.mark.parametrize("make", [one_layer, two_layers])
+
+
+@layers
+def test_with_the_exact_posterior_every_sample_gives_the_exact_likelihood(make):
+    model, *moments = make()
+    exact = exact_log_likelihood(model, *moments)
+    for seed in range(3):
+        np.testing.assert_allclose(model.elbo(IMAGES, seed=seed), exact, atol=2e-5)
+    for chunk in (2, 1000):  # so neither the number of samples nor the chunks can matter
+        model.importance_chunk = chunk
+        np.testing.assert_allclose(model.importance_bound(IMAGES, 5, SEED), exact, atol=2e-5)
+
+
+@layers
+@pytest.mark.parametrize("prior", ["standard", "mog", "vampprior"])
+def test_importance_sampling_gives_the_exact_likelihood(make, prior):
+    model, *moments = make(prior, widened=1.8, shifted=0.2)
+    estimate = model.log_likelihood(IMAGES, num_samples=20_000, seed=1, jit_compile=False)
+    np.testing.assert_allclose(estimate, exact_log_likelihood(model, *moments), atol=0.05)
+
+
+@layers
+def test_the_bound_grows_from_the_elbo_to_the_likelihood(make):
+    model, *moments = make(widened=1.5, shifted=0.5)
+    exact = exact_log_likelihood(model, *moments)[0]
+    copies = np.repeat(IMAGES[:1], 100, axis=0)
+    elbo = model.elbo(copies, seed=1).mean()
+    bounds = [model.log_likelihood(copies, s, seed=2, jit_compile=False).mean() for s in (1, 5, 200)]
+    assert bounds[0] == pytest.approx(elbo, abs=0.4)  # one sample is the ELBO, by other draws
+    assert max(elbo, bounds[0]) < bounds[1] < bounds[2] < exact + 0.02
+
+
+@layers
+def test_chunks_are_summed_over_exactly_the_samples_asked_for(make):
+    model, *_ = make(widened=1.5)
+    model.importance_chunk = 8
+    chunk_size, num_chunks, num_samples = 7, 3, 20  # three equal chunks hold 21: one draw too many
+    for i, bound in enumerate(model.importance_bound(IMAGES, num_samples, SEED).numpy()):
+        image_seed = random.fold_in(SEED, i)
+        noise = [model.draw_noise(chunk_size, random.fold_in(image_seed, c)) for c in range(num_chunks)]
+        log_weights = tf.concat([model.elbo_terms(IMAGES[i : i + 1], n).log_weight for n in noise], 0)
+        assert bound == pytest.approx(float(objectives.importance_bound(log_weights[:num_samples])), abs=1e-5)
+
+
+@layers
+def test_an_image_does_not_notice_its_batch(make):
+    model, *_ = make(widened=1.5)
+    whole = model.importance_bound(IMAGES, 10, SEED).numpy()
+    parts = [model.importance_bound(IMAGES[a:b], 10, SEED, first_index=a) for a, b in ((0, 1), (1, 4))]
+    np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-5)
+
+
+def test_xla_changes_nothing_but_the_speed():
+    model, *_ = two_layers("vampprior", widened=1.5)
+    plain, compiled = (model.log_likelihood(IMAGES, 30, seed=3, jit_compile=jit) for jit in (False, True))
+    assert plain.shape == (4,)
+    np.testing.assert_allclose(plain, compiled, atol=1e-4)
+
+
+def test_importance_bound_of_log_weights():
+    log_weights = tf.constant([[0.0, -900.0], [np.log(3.0), -900.0]], tf.float32)
+    np.testing.assert_allclose(objectives.importance_bound(log_weights), [np.log(2.0), -900.0], rtol=1e-6)

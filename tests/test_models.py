@@ -1,0 +1,227 @@
+"""The models as their users meet them: configuration, shapes, sampling from the right prior, errors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vampzoo.config import ModelConfig
+
+KINDS = pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "vae"},
+        {"model": "hvae"},
+        {"model": "hvae", "prior": "standard"},
+        {"model": "hvae", "prior": "mog", "weighted": True},
+        {"model": "vae", "prior": "vampprior_data", "likelihood": "discretized_logistic"},
+        {"model": "hvae", "likelihood": "discretized_logistic_closed"},
+    ],
+    ids=lambda fields: "-".join(map(str, fields.values())),
+)
+
+# === Configuration ===
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": "vaee"}, "model='vaee' is unknown; the valid values are: vae, hvae, conv_hvae, pixel_hvae"),
+        ({"prior": "vamp"}, "prior='vamp' is unknown; the valid values are: standard, mog, vampprior, vampprior_data"),
+        ({"likelihood": "normal"}, "likelihood='normal' is unknown; the valid values are: bernoulli, discretized_log"),
+        ({"num_components": 0}, "num_components must be a positive integer, got 0"),
+        ({"num_components": 5.0}, "num_components must be a positive integer, got 5.0"),
+        ({"hidden_units": -1}, "hidden_units must be a positive integer, got -1"),
+        ({"z1_size": 0}, "z1_size must be a positive integer"),
+        ({"z2_size": "40"}, "z2_size must be a positive integer"),
+        ({"image_shape": (28, 28)}, "image_shape must be (height, width, channels), got (28, 28)"),
+        ({"image_shape": (28, 0, 1)}, "image_shape must be (height, width, channels)"),
+        ({"prior": "standard", "weighted": True}, "weighted=True needs a mixture prior"),
+        ({"pseudo_inputs_stddev": -0.1}, "pseudo_inputs_stddev must be"),
+        ({"pseudo_inputs_mean": float("nan")}, "pseudo_inputs_mean must be"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_bad_configuration_names_the_field(fields, message):
+    with pytest.raises(ValueError) as error:
+        ModelConfig(**fields)
+    assert message in str(error.value)
+
+
+def test_configuration_round_trip(tiny_config):
+    config = tiny_config(weighted=True)
+    values = dataclasses.asdict(config)
+    assert ModelConfig.from_dict({**values, "image_shape": list(config.image_shape)}) == config  # JSON has lists
+    with pytest.raises(ValueError, match=r"unknown model settings \['depth'\]; the valid ones are: .*z2_size"):
+        ModelConfig.from_dict({**values, "depth": 3})
+
+
+# === Shapes and determinism ===
+
+
+@KINDS
+def test_shapes(tiny_model, binary_images, fields):
+    model = tiny_model(**fields)
+    latents = {"z": 2} if fields["model"] == "vae" else {"z2": 2, "z1": 3}
+    elbo = model.elbo(binary_images, seed=1)
+    assert isinstance(elbo, np.ndarray) and elbo.shape == (7,) and np.isfinite(elbo).all()
+    assert {name: mean.shape for name, (mean, _) in model.encode(binary_images).items()} == {
+        name: (7, size) for name, size in latents.items()
+    }
+    assert all((scale > 0).all() for _, scale in model.encode(binary_images).values())
+    for images in (model.sample(7, seed=1), model.reconstruct(binary_images)):
+        assert isinstance(images, np.ndarray) and images.shape == (7, 4, 5, 1)
+        assert images.min() >= 0 and images.max() <= 1
+    terms = model.elbo_terms(binary_images, model.draw_noise(7, tf.constant([1, 2])))
+    assert terms.distortion.shape == [7] and set(terms.rates) == set(latents)
+    assert all(rate.shape == [7] for rate in terms.rates.values())
+    assert f"{model.count_params():,} parameters" in model.describe()
+
+
+def test_one_image_is_shared_by_all_draws(tiny_model, binary_images):
+    for kind in ("vae", "hvae"):
+        model = tiny_model(model=kind)
+        noise = model.draw_noise(6, tf.constant([1, 2]))
+        shared = model.elbo_terms(binary_images[:1], noise).log_weight
+        np.testing.assert_allclose(shared, model.elbo_terms(binary_images[[0] * 6], noise).log_weight, atol=1e-4)
+
+
+def test_the_seed_decides_what_is_random(tiny_model, binary_images):
+    model = tiny_model()
+    for draw in (
+        lambda seed: model.elbo(binary_images, seed=seed),
+        lambda seed: model.sample(4, seed=seed),
+        lambda seed: model.sample(4, seed=seed, component=2),
+        lambda seed: model.log_likelihood(binary_images[:2], 3, seed=seed, jit_compile=False),
+    ):
+        np.testing.assert_array_equal(draw(1), draw(1))
+        assert (draw(1) != draw(2)).any()
+
+
+def test_batches_of_samples_differ_and_full_ones_do_not_depend_on_those_after(tiny_model):
+    model = tiny_model()
+    images = model.sample(10, seed=1, batch_size=4)
+    assert len(np.unique(images.reshape(10, -1), axis=0)) == 10
+    np.testing.assert_array_equal(images[:8], model.sample(8, seed=1, batch_size=4))
+
+
+def test_weights_survive_a_file(tiny_model, binary_images, tmp_path):
+    for fields in ({"model": "vae", "prior": "mog"}, {"model": "hvae", "prior": "vampprior_data", "weighted": True}):
+        model, other = tiny_model(seed=1, **fields), tiny_model(seed=2, **fields)
+        model.save_weights(tmp_path / "model.weights.h5")
+        other.load_weights(tmp_path / "model.weights.h5")
+        np.testing.assert_array_equal(model.elbo(binary_images), other.elbo(binary_images))
+        np.testing.assert_array_equal(model.sample(3), other.sample(3))
+
+
+# === The prior in the model ===
+
+
+def spread_posterior(model):
+    """Makes q(z|u_k) depend strongly on k, so that the prior is nothing like N(0, I)."""
+    head = model.prior_encoder.get_layer("mean")
+    head.kernel.assign(30 * head.kernel)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["vae", "hvae"])
+def test_samples_come_from_the_prior(tiny_model, monkeypatch, kind):
+    model = spread_posterior(tiny_model(model=kind, weighted=True))
+    model.prior_layer.logits.assign(np.linspace(-1, 1, 6))
+    monkeypatch.setattr(model, "decode", lambda z, noise, seed: z)
+    n = 4000
+    z = model.sample(n, seed=1)
+    prior = model.prior()
+    mean, covariance = prior.mean().numpy(), prior.covariance().numpy()
+    assert np.diag(covariance).max() > 4 or np.abs(mean).max() > 2  # far from N(0, I)
+    assert (np.abs(z.mean(0) - mean) < 5 * np.sqrt(np.diag(covariance) / n)).all()
+    np.testing.assert_allclose(np.cov(z.T), covariance, atol=0.1 * np.abs(covariance).max())
+    nearest = prior.component_log_probs(z).numpy().argmax(1)
+    assert set(nearest) == set(range(6))
+    assert nearest[:6].tolist() != list(range(6))  # a random component for each sample, not the first n in turn
+
+
+def test_samples_of_one_component_come_from_it(tiny_model, monkeypatch):
+    model = spread_posterior(tiny_model())
+    monkeypatch.setattr(model, "decode", lambda z, noise, seed: z)
+    z = model.sample(2000, seed=1, component=3)
+    q = model.q_z2(model.pseudo_inputs[3:4])  # the component is the posterior of its pseudo-input
+    standard_errors = (z.mean(0) - q.mean()[0]) / (q.stddev()[0] / np.sqrt(2000))
+    assert np.abs(standard_errors).max() < 5
+    np.testing.assert_allclose(z.std(0), q.stddev()[0], rtol=0.1)
+
+
+def test_lower_layers_are_drawn_from_their_conditional(tiny_model):
+    model = tiny_model()
+    z2 = tf.zeros([2, 2])
+    noise = {"z1": tf.constant([[0.0] * 3, [2.0] * 3])}
+    p_z1 = model.p_z1(z2)
+    by_hand = model.p_x(p_z1.mean() + p_z1.stddev() * noise["z1"], z2).mean()
+    np.testing.assert_allclose(model.decode(z2, noise), by_hand, atol=1e-6)
+    np.testing.assert_allclose(model.decode(z2)[0], by_hand[0], atol=1e-6)  # without noise: the mean
+
+
+@pytest.mark.parametrize("kind", ["vae", "hvae"])
+def test_every_weight_gets_a_gradient(tiny_model, binary_images, kind):
+    model = tiny_model(model=kind, weighted=True)
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(model.elbo_terms(binary_images, model.draw_noise(7, tf.constant([1, 2]))).log_weight)
+    for variable, gradient in zip(
+        model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
+    ):
+        assert gradient is not None and np.abs(gradient).max() > 0, variable.path
+
+
+def test_pseudo_inputs_are_the_models(tiny_model):
+    assert tiny_model().pseudo_inputs.shape == (6, 4, 5, 1)
+    with pytest.raises(AttributeError, match="pseudo_inputs"):
+        _ = tiny_model(prior="standard").pseudo_inputs
+
+
+# === Errors ===
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((2, 5, 4, 1)), r"images must have shape \[B, 4, 5, 1\], got \(2, 5, 4, 1\)"),
+        (np.zeros((4, 5)), r"images must have shape \[B, 4, 5, 1\]"),
+        (np.zeros((2, 20)), r"images must have shape \[B, 4, 5, 1\]"),
+        (np.full((2, 4, 5, 1), 255, np.uint8), "integer images must be 0 or 1"),
+        (np.full((2, 4, 5, 1), 1.5), r"lie in \[0, 1\]"),
+        (np.full((2, 4, 5, 1), -1), r"lie in \[0, 1\]"),
+        (np.full((2, 4, 5, 1), np.nan), "hold no NaN"),
+    ],
+)
+def test_bad_images(tiny_model, x, message):
+    model = tiny_model(model="vae", prior="standard")
+    for method in (model.elbo, model.encode, model.reconstruct, model.log_likelihood):
+        with pytest.raises(ValueError, match=message):
+            method(x)
+
+
+def test_images_of_other_types_are_taken(tiny_model, binary_images):
+    model = tiny_model(model="vae", prior="standard")
+    expected = model.elbo(binary_images)
+    for x in (
+        binary_images.astype(bool),
+        binary_images.astype(np.uint8),
+        binary_images.astype(np.float64),
+        binary_images[..., 0],
+        binary_images.tolist(),
+    ):
+        np.testing.assert_array_equal(model.elbo(x), expected)
+
+
+def test_bad_arguments(tiny_model, binary_images):
+    model = tiny_model()
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        model.sample(0)
+    for component in (-1, 6):
+        with pytest.raises(ValueError, match=rf"component must be in \[0, 6\), got {component}"):
+            model.sample(1, component=component)
+    with pytest.raises(ValueError, match="component"):
+        tiny_model(prior="standard").sample(1, component=0)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        model.log_likelihood(binary_images, num_samples=0)
