@@ -27,6 +27,7 @@ setup(
         "importlib_resources",  # imported by tensorflow-datasets, which does not declare it
         "numpy>=1.26",
         "scipy",
+        "tensorflow-serving-api==2.21.*",  # requests to TensorFlow Serving: the client, and warm-up records of an export
         "absl-py",
         "setuptools",
         "matplotlib>=3.8",
@@ -35,9 +36,8 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "nbclient", "nbformat", "ipykernel", "grpcio"],
+        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "nbclient", "nbformat", "ipykernel"],
         "notebook": ["jupyterlab", "ipykernel"],
-        "serving": ["grpcio", "requests"],
         "bench": ["torch==2.13.0"],
     },
     classifiers=[

@@ -160,7 +160,7 @@ def export(model, folder, name):
 
 def _write_warmup(folder, name, served, signatures):
     """One small request for each signature, which TensorFlow Serving runs before it reports a version as ready."""
-    # Generated stubs of TensorFlow Serving's protocol; importing this file must not need them.
+    # Generated stubs of TensorFlow Serving's protocol, which take a moment to import.
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
     examples = {
