@@ -3,6 +3,7 @@
 import math
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -76,3 +77,55 @@ def affine(units, seed, fan_in, name):
     return keras.layers.Dense(
         units, kernel_initializer=he_normal(seed), bias_initializer=uniform_fan_in(fan_in, seed + 1), name=name
     )
+
+
+@keras.saving.register_keras_serializable("vampzoo")
+class GatedConv2D(keras.layers.Layer):
+    """The gate of `GatedDense` with convolutions: [B, H, W, I] -> [B, H', W', O].
+
+    Zeros are padded on all four sides, as many whatever the stride: with kernel 3, stride 2 and padding 1, 28 becomes 14
+    becomes 7. (Keras' "same" pads an even size at the bottom and right only, which is another network.)
+
+    Both branches are one convolution. On two CPU cores that and XLA is the fastest of what was tried: forward and
+    backward through the encoder of the ConvHVAE for 600 images take 1.4 s, against 2.1 s with two convolutions or
+    without XLA.
+
+    Args:
+        filters: O.
+        kernel_size: height and width of the kernel.
+        strides: in both directions.
+        padding: rows and columns of zeros on each side.
+        seed: integer that decides the initial weights.
+    """
+
+    def __init__(self, filters, kernel_size, strides, padding, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.strides, self.padding = filters, kernel_size, strides, padding
+        self.seed = seed
+
+    def build(self, input_shape):
+        fan_in = self.kernel_size**2 * input_shape[-1]
+        width = 2 * self.filters
+        seeds = (None, None) if self.seed is None else (self.seed, self.seed + 1)
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], width)
+        self.kernel = split_halves(self.add_weight(shape, uniform_fan_in(fan_in, seeds[0]), name="kernel"))
+        self.bias = split_halves(self.add_weight((width,), uniform_fan_in(fan_in, seeds[1]), name="bias"))
+
+    def call(self, inputs):
+        kernel = tf.convert_to_tensor(self.kernel)
+        affine = pad_and_convolve(inputs, kernel, self.strides, (self.padding,) * 4) + self.bias  # [B, H', W', 2 O]
+        return affine[..., : self.filters] * ops.sigmoid(affine[..., self.filters :])  # [B, H', W', O]
+
+    def compute_output_shape(self, input_shape):
+        height, width = ((n + 2 * self.padding - self.kernel_size) // self.strides + 1 for n in input_shape[1:3])
+        return (input_shape[0], height, width, self.filters)
+
+    def get_config(self):
+        names = ("filters", "kernel_size", "strides", "padding", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def pad_and_convolve(x, kernel, strides, padding):
+    """Convolves x [B, H, W, I] with kernel [h, w, I, O] after padding zeros (top, bottom, left, right)."""
+    top, bottom, left, right = padding
+    return tf.nn.conv2d(x, kernel, strides, [[0, 0], [top, bottom], [left, right], [0, 0]])

@@ -58,6 +58,38 @@ def _hvae(config, prior, seeds):
     )
 
 
+def _conv_hvae(config, prior, seeds):
+    shape, units, z1_size, z2_size = config.image_shape, config.hidden_units, config.z1_size, config.z2_size
+    model = HVAE(
+        **_conv_encoders(config, seeds),
+        p_x=networks.conv_joint_decoder(z1_size, z2_size, shape, config.likelihood, units, next(seeds)),
+        prior=prior,
+        likelihood=config.likelihood,
+        name="conv_hvae",
+    )
+    model.importance_chunk = _conv_importance_chunk(shape)
+    return model
+
+
+def _conv_importance_chunk(image_shape):
+    """Samples evaluated at once by convolutional decoders: 250 of 28x28 pixels."""
+    return max(1, 250 * 28 * 28 // (image_shape[0] * image_shape[1]))
+
+
+def _conv_encoders(config, seeds):
+    """What ConvHVAE and PixelHVAE share: the convolutional q(z2|x) and q(z1|x, z2), and p(z1|z2)."""
+    shape, units, z1_size, z2_size = config.image_shape, config.hidden_units, config.z1_size, config.z2_size
+    q_z2 = networks.conv_image_encoder(shape, z2_size, next(seeds))
+    q_z1_features = networks.conv_image_features(shape, next(seeds))
+    width = q_z1_features.output.shape[-1]  # h
+    return {
+        "q_z2": q_z2,
+        "q_z1_features": q_z1_features,
+        "q_z1": networks.joint_encoder(width, z2_size, width, units, z1_size, next(seeds)),
+        "p_z1": networks.latent_encoder(z2_size, units, z1_size, next(seeds)),
+    }
+
+
 def _deep_vae(config, prior, seeds):
     shape, units, z1_size, z2_size = config.image_shape, config.hidden_units, config.z1_size, config.z2_size
     return DeepVAE(
@@ -70,4 +102,4 @@ def _deep_vae(config, prior, seeds):
     )
 
 
-_BUILDERS = {"vae": _vae, "hvae": _hvae, "deep_vae": _deep_vae}
+_BUILDERS = {"vae": _vae, "hvae": _hvae, "deep_vae": _deep_vae, "conv_hvae": _conv_hvae}
