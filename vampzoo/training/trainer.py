@@ -99,7 +99,11 @@ class Trainer:
         )
         self.map_rows = map_rows_over_replicas(strategy)
         self.validation_elbo = evaluation.DatasetElbo(
-            self.model, dataset.validation, jit_compile=jit_compile, map_rows=self.map_rows
+            self.model,
+            dataset.validation,
+            jit_compile=jit_compile,
+            map_rows=self.map_rows,
+            num_samples=config.selection_samples,
         )
         self.early_stopping = EarlyStopping(config.patience, config.warmup_epochs)
         self.position = Position(len(self.steps.metric_names))
