@@ -18,11 +18,28 @@ from vampzoo.training.run_folder import RunFolderError, atomic_path
 from vampzoo.training.steps import VALIDATION, TrainingSteps
 from vampzoo.training.strategy import Workers, map_rows_over_replicas
 
+MAX_MODEL_SEED = 400_000  # Keras' seeds have 32 bits, and a model gives its layers 10,000 of its own
 SEGMENT_SECONDS = 2.0  # Python looks up this often: for signals, the progress bar, checkpoints
 
 
 class NotFinite(RuntimeError):
     """The loss became NaN or infinite."""
+
+
+class OutOfMemory(RuntimeError):
+    """The model or a step of its training does not fit into memory."""
+
+
+@contextlib.contextmanager
+def memory_errors_explained():
+    """A context in which memory that runs out is an `OutOfMemory` that says what can be done."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise OutOfMemory(
+            "the training does not fit into the memory of the device: a smaller --batch_size, --num_components or "
+            "--hidden_units needs less, and so does each of several devices (--strategy)"
+        ) from error
 
 
 class WorkerLost(RuntimeError):
@@ -76,9 +93,9 @@ class Trainer:
         self.strategy = strategy = strategy or tf.distribute.get_strategy()
         self.workers = Workers(strategy)
         self.workers.gather()  # the one that writes has made the folder before any other looks into it
-        with strategy.scope():
+        with memory_errors_explained(), strategy.scope():
             with compute_dtype(config.mixed_precision):
-                self.model = models.create(model_config, config.seed)
+                self.model = models.create(model_config, config.seed % MAX_MODEL_SEED)
             self._initialise_pseudo_inputs()
             steps_per_epoch = -(-len(dataset.train) // config.batch_size)
             self.optimizer = create_optimizer(config, self.model.trainable_variables, steps_per_epoch)
@@ -141,6 +158,7 @@ class Trainer:
             NotFinite: if the loss is NaN or infinite; the last good checkpoint stays.
             Interrupted: after SIGINT or SIGTERM, to this worker or another, when the state has been saved.
             WorkerLost: if another worker died.
+            OutOfMemory: if a step does not fit.
         """
         resumed = self.checkpoints.restore(Progress.message)
         self._best_unsaved = self.best_epoch > 0  # a kill may have come between checkpoint and weights
@@ -156,7 +174,8 @@ class Trainer:
         try:
             with self._deferred_signals():
                 while self.epochs_done < self.config.epochs and not self.early_stopping.should_stop:
-                    row = self._epoch(progress)
+                    with memory_errors_explained():
+                        row = self._epoch(progress)
                     progress.epoch(row, force=self.early_stopping.should_stop)
                     tensorboard.scalars(row)
                     if self.folder.writer and self.image_epochs and row["epoch"] % self.image_epochs == 0:

@@ -1,0 +1,51 @@
+"""The calculation of how far training scales, against its own formula."""
+
+import math
+
+import pytest
+
+from vampzoo import scaling
+from vampzoo.scaling import Cost
+
+RATE, BANDWIDTH = 1e12, 1e10
+
+
+def share(cost, num_gpus, batch):
+    reduce = scaling.reduce_seconds(cost, num_gpus, BANDWIDTH)
+    return reduce / (reduce + scaling.step_seconds(cost, num_gpus, batch, RATE))
+
+
+def test_ring_all_reduce():
+    cost = Cost(0, 0, reduced_bytes=1e10)
+    assert [scaling.reduce_seconds(cost, n, BANDWIDTH) for n in (1, 2, 4, math.inf)] == [0, 1, 1.5, 2]
+
+
+@pytest.mark.parametrize("fixed", [0.0, 1e8])
+@pytest.mark.parametrize("batch", [100, 1000])
+def test_number_of_gpus_is_where_the_share_passes_a_tenth(batch, fixed):
+    cost = Cost(image_flops=1e8, fixed_flops=fixed, reduced_bytes=1e7)
+    n = scaling.gpus_until_felt(cost, batch, RATE, BANDWIDTH)
+    assert share(cost, n - 1, batch) <= 0.1 < share(cost, n, batch)
+
+
+def test_never():
+    assert scaling.gpus_until_felt(Cost(1e8, 1e12, 1e7), 100, RATE, BANDWIDTH) is None
+
+
+def test_batch_for_any_number_of_gpus():
+    cost = Cost(image_flops=1e8, fixed_flops=1e8, reduced_bytes=1e7)
+    batch, many = scaling.smallest_batch(cost, RATE, BANDWIDTH), 10**9
+    assert share(cost, many, batch * many) <= 0.1 < share(cost, many, (batch - 1) * many)
+
+
+def test_cost_from_shapes(tiny_model):
+    """VAE, 20 pixels, 8 units, 2 latents, 6 components: six times the weights an image, less the image's gradient."""
+    model = tiny_model(model="vae")
+    encoder = [(20, 16), (8, 16), (8, 2), (8, 2)]
+    decoder = [(2, 16), (8, 16), (8, 20)]
+    weights = sum(i * o for i, o in encoder + decoder)
+    mixture = 3 * 2 * 6 * 2 * 2  # forward and two gradients of [2M] times [2M, K]
+    cost = scaling.cost(model)
+    assert cost.image_flops == 6 * weights - 2 * 20 * 16 + mixture
+    assert cost.fixed_flops == 6 * 6 * sum(i * o for i, o in encoder)  # six pseudo-inputs, their gradient included
+    assert cost.reduced_bytes == 4 * model.count_params()
