@@ -1,0 +1,44 @@
+"""Every file of configs/ is a command line that the train program takes, and says what it is."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from vampzoo import datasets
+from vampzoo.config import ModelConfig, TrainingConfig
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted(path.name for path in (ROOT / "configs").glob("*.flags"))
+
+# In a process of its own, since absl's flags are global, and from the project's folder, as a user would.
+PARSE = """
+import dataclasses, json, sys
+from vampzoo import config, datasets, train
+train.FLAGS(sys.argv)
+training = {field.name: train.FLAGS[field.name].value for field in dataclasses.fields(config.TrainingConfig)}
+name = train.FLAGS.dataset
+model = None if name is None else dataclasses.asdict(train.create_model_config(datasets.DATASETS[name]))
+print(json.dumps({"dataset": name, "training": training, "model": model}))
+"""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_parses_into_valid_configurations(name):
+    command = [sys.executable, "-c", PARSE, f"--flagfile=configs/{name}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    parsed = json.loads(result.stdout)
+    TrainingConfig(**parsed["training"])
+    if name == "common.flags":
+        assert parsed["dataset"] is None
+    else:
+        assert parsed["dataset"] in datasets.DATASETS
+        assert ModelConfig.from_dict(parsed["model"]).num_components == datasets.DATASETS[parsed["dataset"]].num_components
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "common.flags"])
+def test_starts_with_what_it_is(name):
+    assert (ROOT / "configs" / name).read_text().startswith("# ")
