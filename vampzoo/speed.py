@@ -1,0 +1,269 @@
+"""The measurements of the benchmark: training, importance sampling, sampling, a fresh process, growth.
+
+Every function takes `progress`, which is called with a line of text now and then. Times are in milliseconds, as quartiles.
+"""
+
+import dataclasses
+import itertools
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from vampzoo import config, peers
+
+# What Adam on a normalised gradient moves for each float32 weight: the gradient read twice (norm, update), weight and
+# both moments read and written.
+_OPTIMIZER_BYTES = 4 * (2 + 3 + 3)
+
+_GROWTH = {"num_components": (1, 250, 500, 1000, 2000), "batch_size": (10, 100, 250, 500, 1000)}
+_GROWTH_SAMPLES = (500, 1000, 2000, 5000, 10000)
+
+
+def _silent(text):
+    pass
+
+
+def _name(model_config):
+    return f"{model_config.model}_{model_config.prior}"
+
+
+def _random_images(num, image_shape):
+    return np.random.default_rng(0).integers(0, 2, (num, *image_shape)).astype(np.float32)
+
+
+# === Training ===
+
+
+def training_run(model_config, batch_size, num_steps):
+    """The trainer's own steps on random images.
+
+    Returns:
+        The model, and a function that makes `num_steps` training steps.
+    """
+    # Imported here and below, so that `child` can time it.
+    import tensorflow as tf
+
+    from vampzoo import models, optimizers
+    from vampzoo.training import TrainingSteps
+
+    model = models.create(model_config)
+    optimizer = optimizers.NormalizedAdam()
+    optimizer.build(model.trainable_variables)
+    images = _random_images(num_steps * batch_size, model_config.image_shape)
+    steps = TrainingSteps(
+        model,
+        optimizer,
+        images,
+        batch_size=batch_size,
+        seed=0,
+        dynamic=False,
+        strategy=tf.distribute.get_strategy(),
+        jit_compile=True,
+    )
+    arguments = (tf.constant(1), tf.constant(0), tf.constant(num_steps), tf.constant(1.0))
+    sums = tf.zeros([len(steps.metric_names)], tf.float64)
+    return model, lambda: steps.run(*arguments, sums).numpy()
+
+
+def training(configs, peer_names, batch_size, rounds, num_steps, progress=_silent):
+    """Times training steps of several configs, of their peers, and of the machine.
+
+    Returns:
+        {"machine": rates, "models": {name: times, operations and shares}, "peers": {name: {peer: times}},
+        "vampprior_over_standard": {model: ratio}}.
+    """
+    from vampzoo import flops, timing
+
+    runs, built = {}, {}
+    for model_config in configs:
+        name = _name(model_config)
+        progress(f"compiling {name}")
+        model, run = training_run(model_config, batch_size, num_steps)
+        built[name] = model
+        runs[name] = (run, num_steps)
+        images = _random_images(num_steps * batch_size, model_config.image_shape)
+        for peer in peer_names:
+            try:
+                peer_run = peers.create(peer, model_config, images, batch_size)
+            except peers.Unsupported as reason:
+                progress(f"skipping {peer} for {name}: {reason}")
+                continue
+            except ImportError as error:
+                raise ValueError(f"--peers={peer} needs a package of the extra `bench`: {error}") from error
+            runs[f"{name}/{peer}"] = (lambda peer_run=peer_run: peer_run(num_steps), num_steps)
+    matrix_product, operations = timing.matrix_product()
+    runs["matrix_product"] = (matrix_product, 1)
+    bytes_moved = {}
+    for name, model in built.items():
+        memory_pass, bytes_moved[name] = timing.memory_pass(_num_trained(model))
+        runs[f"{name}/memory"] = (memory_pass, 1)
+    seconds = timing.interleave(runs, rounds, lambda i: progress(f"round {i} of {rounds}"))
+    milliseconds = {name: timing.quartiles(values) for name, values in seconds.items()}
+
+    rate = operations / (1e-3 * milliseconds["matrix_product"]["median"])
+    result = {"machine": {"matrix_product_gflops": rate / 1e9}, "models": {}, "peers": {}}
+    for name, model in built.items():
+        step_operations = flops.training_step(model, batch_size)
+        bandwidth = bytes_moved[name] / (1e-3 * milliseconds[f"{name}/memory"]["median"])
+        limit = 1e3 * (step_operations / rate + _OPTIMIZER_BYTES * _num_trained(model) / bandwidth)
+        median = milliseconds[name]["median"]
+        result["models"][name] = {
+            "step_ms": milliseconds[name],
+            "images_per_second": 1e3 * batch_size / median,
+            "step_gflop": step_operations / 1e9,
+            "share_of_matrix_product_rate": 1e3 * step_operations / rate / median,
+            "optimizer_gb_per_second": bandwidth / 1e9,
+            "limit_ms": limit,
+            "share_of_limit": limit / median,
+        }
+        result["peers"][name] = {
+            peer: {**milliseconds[f"{name}/{peer}"], "vampzoo_is_faster_by": _ratio(seconds, f"{name}/{peer}", name)}
+            for peer in peer_names
+            if f"{name}/{peer}" in seconds
+        }
+    result["vampprior_over_standard"] = {
+        model: _ratio(seconds, f"{model}_vampprior", f"{model}_standard")
+        for model in config.MODELS
+        if f"{model}_vampprior" in seconds and f"{model}_standard" in seconds
+    }
+    return result
+
+
+def _ratio(seconds, numerator, denominator):
+    """Median over the rounds of the ratio within a round: what disturbs a whole round cancels."""
+    return float(np.median(seconds[numerator] / seconds[denominator]))
+
+
+def _num_trained(model):
+    return sum(int(variable.shape.num_elements()) for variable in model.trainable_variables)
+
+
+# === Evaluation and sampling ===
+
+
+def importance(configs, num_samples, rounds, num_images=4, progress=_silent):
+    """Importance samples a second, and the share of their floor: matrix products alone at the machine's rate."""
+    from vampzoo import flops, models, timing
+
+    built = {_name(model_config): models.create(model_config) for model_config in configs}
+    runs = {"matrix_product": (timing.matrix_product()[0], 1)}
+    for name, model in built.items():
+        images = _random_images(num_images, model.image_shape)
+        runs[name] = (lambda model=model, x=images: model.log_likelihood(x, num_samples), num_images)
+    seconds = timing.interleave(runs, rounds, lambda i: progress(f"round {i} of {rounds}"))
+    product = timing.quartiles(seconds["matrix_product"])["median"]
+    rate = timing.matrix_product()[1] / (1e-3 * product)
+    result = {}
+    for name, model in built.items():
+        image_ms = timing.quartiles(seconds[name])
+        operations = flops.importance_sample(model)
+        floor = 1e3 * num_samples * operations / rate
+        result[name] = {
+            "image_ms": image_ms,
+            "samples_per_second": 1e3 * num_samples / image_ms["median"],
+            "mflop_per_sample": operations / 1e6,
+            "floor_ms": floor,
+            "share_of_floor": floor / image_ms["median"],
+        }
+    return result
+
+
+def sampling(configs, rounds, num_images=10000, progress=_silent):
+    """Seconds for drawing images from each model."""
+    from vampzoo import models, timing
+
+    built = {_name(model_config): models.create(model_config) for model_config in configs}
+    runs = {name: (lambda model=model: model.sample(num_images), 1) for name, model in built.items()}
+    seconds = timing.interleave(runs, rounds, lambda i: progress(f"round {i} of {rounds}"))
+    times = {name: timing.quartiles(values) for name, values in seconds.items()}
+    return {
+        name: {"num_images": num_images, "ms": ms, "images_per_second": 1e3 * num_images / ms["median"]}
+        for name, ms in times.items()
+    }
+
+
+# === A fresh process ===
+
+
+def startup(configs, batch_size, num_samples, progress=_silent):
+    """Seconds until a fresh process has trained its first step, and sampled; the most memory it ever held."""
+    result = {}
+    for model_config in configs:
+        for task in ("train", "sample", "importance"):
+            progress(f"{_name(model_config)}: {task} in a fresh process")
+            measured = in_child(task, model_config, batch_size, num_samples)
+            result.setdefault(_name(model_config), {})[task] = measured
+    return result
+
+
+def in_child(task, model_config, batch_size, num_samples):
+    """One task of `child` in a new interpreter: its seconds from exec to exit, and what it says of itself."""
+    code = "import sys; from vampzoo import speed; speed.child(*map(eval, sys.argv[1:]))"
+    arguments = (task, dataclasses.asdict(model_config), batch_size, num_samples)
+    command = [sys.executable, "-c", code, *map(repr, arguments)]
+    start = time.perf_counter()
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    seconds = time.perf_counter() - start
+    return {"process_s": seconds, **json.loads(finished.stdout.splitlines()[-1])}
+
+
+def child(task, fields, batch_size, num_samples):
+    """What a fresh process does for `startup`; prints its seconds and its peak memory as JSON."""
+    marks = [("start", time.perf_counter())]
+
+    def mark(name):
+        marks.append((name, time.perf_counter()))
+
+    from vampzoo import models
+
+    mark("import_s")
+    model_config = config.ModelConfig.from_dict(fields)
+    if task == "train":
+        _, run = training_run(model_config, batch_size, 1)
+        mark("build_s")
+        run()
+        mark("first_step_s")
+    else:
+        model = models.create(model_config)
+        mark("build_s")
+        if task == "sample":
+            model.sample(16)
+            mark("sample_16_s")
+        else:
+            model.log_likelihood(_random_images(2, model_config.image_shape), num_samples)
+            mark("first_images_s")
+    seconds = {name: t - before for (_, before), (name, t) in itertools.pairwise(marks)}
+    seconds["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps(seconds))
+
+
+# === Growth ===
+
+
+def growth(model_config, batch_size, rounds, num_steps, progress=_silent):
+    """Time against K, batch size and S, with a straight line through each (milliseconds)."""
+    from vampzoo import models, timing
+
+    runs = {"num_components": {}, "batch_size": {}, "num_samples": {}}
+    for k in _GROWTH["num_components"] if model_config.prior != "standard" else ():
+        progress(f"compiling K={k}")
+        _, run = training_run(dataclasses.replace(model_config, num_components=k), batch_size, num_steps)
+        runs["num_components"][k] = (run, num_steps)
+    for b in _GROWTH["batch_size"]:
+        progress(f"compiling batch size {b}")
+        runs["batch_size"][b] = (training_run(model_config, b, num_steps)[1], num_steps)
+    model, image = models.create(model_config), _random_images(1, model_config.image_shape)
+    for s in _GROWTH_SAMPLES:
+        runs["num_samples"][s] = (lambda s=s: model.log_likelihood(image, s), 1)
+    result = {}
+    for axis, points in runs.items():
+        if not points:
+            continue
+        seconds = timing.interleave(points, rounds, lambda i, axis=axis: progress(f"{axis}: round {i} of {rounds}"))
+        medians = {value: timing.quartiles(seconds[value])["median"] for value in points}
+        result[axis] = {"ms": medians, "fit": timing.line(list(medians), list(medians.values()))}
+    return result
