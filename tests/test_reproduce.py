@@ -1,0 +1,225 @@
+"""Cells, their run folders, and the tables that are made of them."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vampzoo import cells, paper, tables
+from vampzoo.config import ModelConfig
+
+CALTECH = "caltech101_silhouettes"
+
+
+def finish(run, log_likelihoods, fingerprint="f" * 64):
+    """Writes into a run's folder what a complete run leaves there, as far as tables read it."""
+    settings = run.cell.settings()
+    settings["training"] |= {"seed": run.seed, "learning_rate": 1e-4, "epochs": 2000}
+    values = np.asarray(log_likelihoods)
+    evaluation = {
+        "fingerprint": fingerprint,
+        "split": "test",
+        "num_images": len(values),
+        "num_samples": 5000,
+        "log_likelihood": values.mean(),
+        "log_likelihood_stderr": values.std(ddof=1) / np.sqrt(len(values)),
+        "elbo": values.mean() - 2,
+        "active_units": {"z2": 3, "z1": 20},
+    }
+    (run.folder / "figures").mkdir(parents=True)
+    (run.folder / "config.json").write_text(json.dumps(settings))
+    (run.folder / "evaluation.json").write_text(json.dumps(evaluation))
+    np.save(run.folder / "figures" / "log_likelihoods.npy", values)
+    return run
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two complete runs, standard prior and VampPrior, on 100 images that differ far more than the models do."""
+    images = 20 * np.random.default_rng(0).standard_normal(100) - 110
+    standard, vampprior = cells.runs(cells.grid([CALTECH], ["hvae"], ["standard", "vampprior"]), 1, tmp_path)
+    return finish(standard, images), finish(vampprior, images + 4 + 0.1 * np.arange(100) / 100)
+
+
+def test_grid_has_each_cell_once():
+    grid = cells.grid(["static_mnist"], ["hvae"], ["standard", "vampprior"], [10, 500])
+    assert [cell.name for cell in grid] == [
+        "hvae_standard_static_mnist",
+        "hvae_vampprior_static_mnist_K10",
+        "hvae_vampprior_static_mnist",
+    ]
+
+
+def test_first_seed_of_all_cells_of_a_dataset_comes_first(tmp_path):
+    runs = cells.runs(cells.grid([CALTECH, "frey_faces"], ["vae", "hvae"], ["standard"]), 2, tmp_path)
+    assert [(run.cell.dataset[:4], run.cell.model, run.seed) for run in runs] == [
+        *(("calt", model, seed) for seed in (0, 1) for model in ("vae", "hvae")),
+        *(("frey", model, seed) for seed in (0, 1) for model in ("vae", "hvae")),
+    ]
+
+
+@pytest.mark.parametrize("prior", cells.PRIORS)
+def test_settings_are_those_of_a_model(prior):
+    settings = cells.Cell("omniglot", "hvae", prior).settings()["model"]
+    assert ModelConfig(**settings).num_components == (500 if prior == "standard" else 1000)
+
+
+def test_states_of_a_run(tmp_path):
+    [run] = cells.runs([cells.Cell(CALTECH, "vae", "mog")], 1, tmp_path)
+    assert run.state() == "new"
+    finish(run, [-100.0, -101.0])
+    assert run.state(["--epochs=2000"]) == "complete"
+    (run.folder / "evaluation.json").unlink()
+    assert run.state() == "started"
+
+
+@pytest.mark.parametrize(
+    ("cell", "flags", "message"),
+    [
+        (cells.Cell(CALTECH, "vae", "vampprior"), (), "model.prior is 'mog'"),
+        (cells.Cell(CALTECH, "vae", "mog", 7), (), "model.num_components is 500"),
+        (cells.Cell(CALTECH, "vae", "mog", None, 5), (), "training.objective is 'elbo'"),
+        (cells.Cell(CALTECH, "vae", "mog"), ["--epochs=3"], "epochs is 2000"),
+    ],
+)
+def test_refuses_a_folder_with_another_run(tmp_path, cell, flags, message):
+    [run] = cells.runs([cells.Cell(CALTECH, "vae", "mog")], 1, tmp_path)
+    finish(run, [-100.0, -101.0])
+    with pytest.raises(ValueError, match=message):
+        cells.Run(cell, 0, run.folder).state(flags)
+
+
+def test_row_is_the_mean_over_seeds_beside_the_paper(tmp_path):
+    runs = cells.runs([cells.Cell(CALTECH, "hvae", "vampprior")], 3, tmp_path)
+    for run, shift in zip(runs, (0.0, 1.0, 5.0), strict=True):
+        finish(run, np.array([-111.0, -109.0, -110.0]) + shift)
+    row = tables.row(runs[0].cell, runs)
+    assert row["mean"] == pytest.approx(-108.0)
+    assert row["sd"] == pytest.approx(np.std([0, 1, 5], ddof=1))
+    assert row["stderr"] == pytest.approx(1 / np.sqrt(3))
+    assert row["paper"] == -108.28
+    assert row["difference"] == pytest.approx(0.28)
+
+
+def test_row_without_runs_has_no_numbers():
+    row = tables.row(cells.Cell(CALTECH, "hvae", "vampprior"), [])
+    assert [row[name] for name in ("mean", "sd", "stderr", "difference")] == [None] * 4
+
+
+def test_runs_on_different_data_make_no_row(tmp_path):
+    runs = cells.runs([cells.Cell(CALTECH, "hvae", "vampprior")], 2, tmp_path)
+    for run, fingerprint in zip(runs, "ab", strict=True):
+        finish(run, [-100.0, -101.0], fingerprint)
+    with pytest.raises(ValueError, match="different data"):
+        tables.row(runs[0].cell, runs)
+
+
+def test_paired_gain_is_known_better_than_either(pair):
+    standard, vampprior = pair
+    [gain] = tables.gains(pair).values()
+    assert gain["over"] == standard.folder.name
+    assert gain["nats"] == pytest.approx(4.0495)
+    assert gain["stderr"] < 0.01 < vampprior.evaluation()["log_likelihood_stderr"]
+
+
+def test_markdown_holds_the_numbers_the_data_and_what_is_missing(pair):
+    grid = [run.cell for run in pair] + [cells.Cell(CALTECH, "vae", "standard")]
+    text = tables.markdown(tables.table("Table", 1, grid, list(pair)), ["vae_standard"])
+    assert f"| {pair[0].evaluation()['log_likelihood']:.2f} | 1 |" in text
+    assert "| -123.43 |  | 0 |" in text
+    assert "+4.05" in text
+    assert "ffffffffffff" in text
+    assert "Not complete: vae_standard." in text
+
+
+def test_table_2_has_a_number_of_its_own_for_the_standard_prior():
+    assert paper.result("static_mnist", "hvae", "standard") == -86.05
+    assert paper.result("static_mnist", "hvae", "standard", table=2) == -85.89
+    assert paper.result("static_mnist", "hvae", "vampprior", table=2) == -83.19
+
+
+def test_preset_table_links_cards(tmp_path):
+    folder = tmp_path / "hvae_vampprior_caltech101"
+    folder.mkdir()
+    metrics = {"model": "hvae", "prior": "vampprior", "dataset": CALTECH, "paper": -108.28}
+    metrics["evaluation"] = {"log_likelihood": -112.629, "log_likelihood_stderr": 1.1}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    text = tables.preset_table(tmp_path)
+    assert "[hvae_vampprior_caltech101](hvae_vampprior_caltech101/README.md)" in text
+    assert "-108.28 | -112.63 ± 1.10 |" in text
+    (folder / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"metrics\.json is not"):
+        tables.preset_table(tmp_path)
+
+
+# === Training ===
+
+
+class Scripted(cells.Run):
+    """A run whose program is a line of Python."""
+
+    def command(self, train_flags=()):
+        return [sys.executable, "-c", self.script]
+
+
+def scripted(tmp_path, script):
+    run = Scripted(cells.Cell(CALTECH, "vae", "mog"), 0, tmp_path / "run")
+    object.__setattr__(run, "script", script)
+    return run
+
+
+def test_failure_carries_the_programs_last_words(tmp_path):
+    run = scripted(tmp_path, "import sys; print('one', file=sys.stderr); sys.exit('error: no such data')")
+    with pytest.raises(ValueError, match="exit code 1: error: no such data"):
+        cells.train(run)
+
+
+def test_a_run_that_stops_before_its_evaluation_is_not_complete(tmp_path):
+    with pytest.raises(ValueError, match="stopped before its evaluation"):
+        cells.train(scripted(tmp_path, "pass"))
+
+
+# === The program ===
+
+
+def reproduce(*flags):
+    return subprocess.run([sys.executable, "-m", "vampzoo.reproduce", *flags], capture_output=True, text=True)
+
+
+def test_dry_run_lists_states(pair):
+    folder = pair[0].folder.parent
+    result = reproduce(
+        "--table=1", f"--datasets={CALTECH}", "--models=hvae", "--seeds=2", f"--runs_dir={folder}", "--dry_run"
+    )
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["complete", "complete", "new", "new"]
+
+
+def test_table_of_what_is_complete(pair, tmp_path):
+    flags = ("--table=1", f"--datasets={CALTECH}", "--models=hvae", f"--runs_dir={tmp_path}", f"--out={tmp_path}/out")
+    result = reproduce(*flags, "--notrain")
+    assert result.returncode == 0, result.stderr
+    data = json.loads((tmp_path / "out" / "table1.json").read_text())
+    assert [len(row["runs"]) for row in data["rows"]] == [1, 1]
+    assert len(data["incomplete"]) == 4
+    assert (tmp_path / "out" / "table1.md").read_text().startswith("# Table 1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "give one of"),
+        (("--table=1", "--figure=2"), "give one of"),
+        (("--table=1", "--datasets=mnist"), "mnist is unknown; the valid values are: static_mnist"),
+        (("--table=1", "--models=deep_vae"), "deep_vae does not have"),
+        (("--figure=2", "--num_components=0"), "positive integers"),
+        (("--table=1", "--train_flags=epochs"), "--name=value"),
+    ],
+)
+def test_bad_flags_are_named(flags, message):
+    result = reproduce(*flags)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

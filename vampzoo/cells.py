@@ -1,0 +1,174 @@
+"""The cells of the paper's tables and figures: which runs they are, and how far each has come.
+
+A cell is one model on one dataset; with a seed it is a run of `vampzoo.train` in a run folder of its own.
+"""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import subprocess
+import sys
+
+from vampzoo import datasets
+
+# How a column of the tables is called -> the flags that make it.
+PRIORS = {
+    "standard": {"prior": "standard"},
+    "mog": {"prior": "mog"},
+    "vampprior": {"prior": "vampprior"},
+    "vampprior_data": {"prior": "vampprior_data"},
+    "weighted": {"prior": "vampprior", "weighted": True},  # Eq. 16
+}
+CONFIGS = {"caltech101_silhouettes": "caltech", "frey_faces": "frey"}  # of the others the file has the dataset's name
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What is compared.
+
+    Attributes:
+        dataset: a key of `vampzoo.datasets.DATASETS`.
+        model: one of `vampzoo.config.MODELS`.
+        prior: a key of `PRIORS`.
+        num_components: K; None: the dataset's.
+        objective_samples: k of the importance-weighted objective; 0: the ELBO with one sample.
+    """
+
+    dataset: str
+    model: str
+    prior: str
+    num_components: int | None = None
+    objective_samples: int = 0
+
+    @property
+    def name(self):
+        """Of its run folders, without the seed."""
+        parts = [self.model, self.prior, self.dataset]
+        parts += [f"K{self.num_components}"] if self.num_components else []
+        parts += [f"iwae{self.objective_samples}"] if self.objective_samples else []
+        return "_".join(parts)
+
+    def settings(self):
+        """{section of config.json: {field: value}} that make a run one of this cell."""
+        model = {"model": self.model, "weighted": False, **PRIORS[self.prior]}
+        if self.prior != "standard":
+            model["num_components"] = self.num_components or datasets.DATASETS[self.dataset].num_components
+        training = {"objective": "elbo", "objective_samples": 1}
+        if self.objective_samples:
+            training = {"objective": "iwae", "objective_samples": self.objective_samples}
+        return {"model": model, "training": training, "data": {"dataset": self.dataset}}
+
+
+def grid(names_of_datasets, models, priors, num_components=(None,), objective_samples=(0,)):
+    """The cells of a grid, dataset by dataset; a prior without components occurs once, whatever K."""
+    axes = itertools.product(names_of_datasets, models, priors, num_components, objective_samples)
+    return list(
+        dict.fromkeys(
+            Cell(d, m, p, None if p == "standard" or k == datasets.DATASETS[d].num_components else k, s)
+            for d, m, p, k, s in axes
+        )
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training of a cell."""
+
+    cell: Cell
+    seed: int
+    folder: pathlib.Path
+
+    def state(self, train_flags=()):
+        """ "complete" (evaluated), "started" or "new".
+
+        Args:
+            train_flags: further flags of the train program, --name=value each, that the run must have been made with.
+
+        Raises:
+            ValueError: if the folder holds a run with other settings, or a damaged one.
+        """
+        path = self.folder / "config.json"
+        if not path.exists():
+            return "new"
+        try:
+            config = json.loads(path.read_text())
+            self._check(config, train_flags)
+            return "complete" if self.evaluation() is not None else "started"
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{self.folder} is no run folder, or damaged: {error!r}") from error
+
+    def _check(self, config, train_flags):
+        expected = self.cell.settings()
+        expected["training"] = {**expected["training"], "seed": self.seed}
+        for section, fields in expected.items():
+            for name, value in fields.items():
+                if config[section][name] != value:
+                    raise ValueError(
+                        f"{self.folder} holds another run: {section}.{name} is {config[section][name]!r}, not {value!r}"
+                    )
+        for flag in train_flags:
+            name, _, text = flag.lstrip("-").partition("=")
+            for section in ("model", "training"):
+                value = config[section].get(name)
+                if isinstance(value, int | float | str) and not isinstance(value, bool) and type(value)(text) != value:
+                    raise ValueError(f"{self.folder} holds another run: {name} is {value!r}, not {text!r}")
+
+    def evaluation(self):
+        """What evaluation.json says of the test images; None if the run is not evaluated on them."""
+        path = self.folder / "evaluation.json"
+        if not path.exists():
+            return None
+        evaluation = json.loads(path.read_text())
+        return evaluation if evaluation["split"] == "test" else None
+
+    def config(self):
+        return json.loads((self.folder / "config.json").read_text())
+
+    def command(self, train_flags=()):
+        """The command that starts or resumes it, run from the project's folder."""
+        settings = self.cell.settings()
+        flags = {**settings["model"], **settings["training"], "seed": self.seed, "run_dir": self.folder}
+        flags["weighted"] = str(flags["weighted"]).lower()
+        given = [f"--{name}={value}" for name, value in flags.items()]
+        return [sys.executable, "-m", "vampzoo.train", f"--flagfile={config_file(self.cell)}", *train_flags, *given]
+
+
+def config_file(cell):
+    """The flagfile of a cell: its model's on the dataset if there is one, else the dataset's."""
+    stem = CONFIGS.get(cell.dataset, cell.dataset)
+    own = pathlib.Path("configs", f"{stem}_{cell.model.removesuffix('_hvae')}.flags")
+    return own if own.exists() else pathlib.Path("configs", f"{stem}.flags")
+
+
+def runs(cells, seeds, runs_dir):
+    """The runs of cells: all cells of a dataset with the first seed, then with the next."""
+    by_dataset = itertools.groupby(cells, key=lambda cell: cell.dataset)
+    return [
+        Run(cell, seed, pathlib.Path(runs_dir, f"{cell.name}_seed{seed}"))
+        for group in (list(group) for _, group in by_dataset)
+        for seed in range(seeds)
+        for cell in group
+    ]
+
+
+def train(run, train_flags=()):
+    """Runs the train program until the run is complete, or fails.
+
+    Raises:
+        ValueError: with the program's last words, if it fails or stops before its evaluation.
+    """
+    process = subprocess.Popen(run.command(train_flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    last = ""
+    try:
+        for line in process.stderr:
+            sys.stderr.write(line)
+            last = line.strip() or last
+    except BaseException:  # Ctrl-C or a signal: the run saves itself, and then we leave
+        process.terminate()
+        process.wait()
+        raise
+    if process.wait() != 0:
+        raise ValueError(f"exit code {process.returncode}: {last}")
+    if run.state(train_flags) != "complete":
+        raise ValueError("it was stopped before its evaluation; the same command resumes it")

@@ -1,0 +1,150 @@
+"""The paper's Figures 2 to 7, drawn from complete runs."""
+
+import numpy as np
+
+from vampzoo import datasets, figures, zoo
+from vampzoo.tables import MODELS, PRIORS
+
+NUM_IMAGES = 49  # in one panel
+
+
+def draw(number, runs, path, data_dir=None, manual_dir=None):
+    """Draws a figure.
+
+    Args:
+        number: 2 to 7, as in the paper.
+        runs: complete `vampzoo.cells.Run`s.
+        path: the picture to write.
+        data_dir, manual_dir: as for `vampzoo.datasets.load`, for Figure 6, which shows test images.
+
+    Returns:
+        The numbers that the figure shows as plain data, None if it shows images.
+    """
+    if number == 2:
+        return _against_components(path, runs, lambda evaluation: evaluation["elbo"], "test ELBO (nats)")
+    if number == 3:
+        return _against_components(
+            path, runs, lambda evaluation: sum(evaluation["active_units"].values()), "active units"
+        )
+    if number == 7:
+        return _histograms(path, runs)
+    panels = {4: _pseudo_inputs, 5: _samples, 6: lambda run: _reconstructions(run, data_dir, manual_dir)}[number]
+    _image_panels(path, [panel for run in runs for panel in panels(run)])
+    return None
+
+
+def _label(cell):
+    text = f"{MODELS[cell.model]}, {PRIORS[cell.prior]}"
+    return text + (f", IWAE k = {cell.objective_samples}" if cell.objective_samples else "")
+
+
+def _figure(columns, rows, width, height):
+    from matplotlib.figure import Figure  # takes a second to import
+
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+# === Figures 2 and 3: curves over K ===
+
+
+def _against_components(path, runs, value, ylabel):
+    """Mean and standard deviation over seeds against K; a prior without components is a level line."""
+    curves = {}  # {label: {K or None: [value of each seed]}}
+    for run in runs:
+        components = run.cell.settings()["model"].get("num_components")
+        curves.setdefault(_label(run.cell), {}).setdefault(components, []).append(value(run.evaluation()))
+    figure, [[axes]] = _figure(1, 1, 6, 4)
+    for label, points in curves.items():
+        if None in points:
+            level = axes.axhline(np.mean(points[None]), linestyle="--", label=label)
+            level.set_color(axes._get_lines.get_next_color())
+            continue
+        ks = sorted(points)
+        means, sds = ([f(points[k]) for k in ks] for f in (np.mean, np.std))
+        axes.errorbar(ks, means, sds, marker="o", capsize=3, label=label)
+    axes.set(xscale="log", xlabel="K", ylabel=ylabel, title=datasets.DATASETS[runs[0].cell.dataset].title)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    return {
+        "measure": ylabel,
+        "points": [
+            {"curve": label, "num_components": k, "values": values}
+            for label, points in curves.items()
+            for k, values in points.items()
+        ],
+    }
+
+
+# === Figures 4 to 6: images ===
+
+
+def _image_panels(path, panels):
+    """One panel of tiled images beside the other.
+
+    Args:
+        panels: [(title, images [N, H, W, C]), ...].
+    """
+    columns = min(len(panels), 4)
+    figure, grid = _figure(columns, -(-len(panels) // columns), 4, 4)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, (title, images) in zip(grid.flat, panels, strict=False):
+        canvas = np.clip(figures.tile(images), 0.0, 1.0)
+        axes.imshow(canvas[..., 0] if canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0.0, vmax=1.0)
+        axes.set_title(title, fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def _title(run):
+    return f"{datasets.DATASETS[run.cell.dataset].title}\n{_label(run.cell)}"
+
+
+def _pseudo_inputs(run):
+    """Pseudo-inputs, and one of them (the same for every seed of Python) with samples around it."""
+    model = zoo.load(run.folder)
+    if not hasattr(model.prior_layer, "pseudo_inputs"):
+        raise ValueError(f"{run.folder} has no pseudo-inputs: figure 4 needs --priors=vampprior")
+    pseudo_inputs = model.pseudo_inputs.numpy()  # [K, H, W, C]
+    component = int(np.random.default_rng(run.seed).integers(len(pseudo_inputs)))
+    around = model.sample(NUM_IMAGES - 1, seed=run.seed, component=component)
+    yield f"{_title(run)}: pseudo-inputs", pseudo_inputs[:NUM_IMAGES]
+    yield "one (first) and samples around it", np.concatenate([pseudo_inputs[component][np.newaxis], around])
+
+
+def _samples(run):
+    yield f"{_title(run)}: samples", zoo.load(run.folder).sample(NUM_IMAGES, seed=run.seed)
+
+
+def _reconstructions(run, data_dir, manual_dir):
+    data = run.config()["data"]
+    dataset = datasets.load(
+        data["dataset"], data_dir=data_dir, manual_dir=manual_dir, binarization=data.get("binarization")
+    )
+    if dataset.fingerprint != data["fingerprint"]:
+        raise ValueError(f"{data['dataset']} is not the data that {run.folder} was trained on")
+    images = dataset.test[: NUM_IMAGES // 2]
+    pairs = figures.side_by_side(images, zoo.load(run.folder).reconstruct(images))
+    yield f"{_title(run)}: test images, each with its reconstruction", pairs
+
+
+# === Figure 7: histograms ===
+
+
+def _histograms(path, runs):
+    columns = min(len(runs), 3)
+    figure, grid = _figure(columns, -(-len(runs) // columns), 4.5, 3)
+    for axes in grid.flat[len(runs) :]:
+        axes.axis("off")
+    shown = []
+    for axes, run in zip(grid.flat, runs, strict=False):
+        values = np.load(run.folder / "figures" / "log_likelihoods.npy")
+        axes.hist(values, bins=100)
+        axes.axvline(values.mean(), color="black", linewidth=1)
+        axes.set(title=_title(run), xlabel="test log-likelihood (nats)", ylabel="images")
+        quartiles = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+        shown.append(
+            {"run": run.folder.name, "mean": float(values.mean()), "quartiles": quartiles, "images": len(values)}
+        )
+    figure.savefig(path, dpi=120)
+    return {"measure": "test log-likelihood (nats)", "histograms": shown}

@@ -1,0 +1,184 @@
+"""Reproduces the paper's tables and figures: trains what is missing, resumes what was stopped, and puts it together.
+
+    python -m vampzoo.reproduce --table=1 --datasets=caltech101_silhouettes --models=vae,hvae --seeds=3
+    python -m vampzoo.reproduce --figure=2 --num_components=10,50,100,500
+    python -m vampzoo.reproduce --preset_table
+
+Run from the project's folder: a run takes its settings from configs/. Tables are written as Markdown and JSON, figures as a
+picture and, where they show numbers, JSON. Figure 6 shows images of the dataset; mind its licence before you publish it.
+"""
+
+import json
+import pathlib
+import signal
+import sys
+
+from absl import flags
+
+from vampzoo import cells, config, datasets, program
+
+FLAGS = flags.FLAGS
+
+_WHAT = "what"
+flags.DEFINE_enum("table", None, ("1", "2"), "table of the paper", module_name=_WHAT)
+flags.DEFINE_enum("figure", None, ("2", "3", "4", "5", "6", "7"), "figure of the paper", module_name=_WHAT)
+flags.DEFINE_boolean(
+    "preset_table", False, "write README.md of the zoo's folder from its metrics.json files", module_name=_WHAT
+)
+flags.DEFINE_list("datasets", None, "which rows (default: the paper's)", module_name=_WHAT)
+flags.DEFINE_list("models", None, f"of {', '.join(config.MODELS)} (default: the paper's)", module_name=_WHAT)
+flags.DEFINE_list("priors", None, f"of {', '.join(cells.PRIORS)} (default: the paper's)", module_name=_WHAT)
+flags.DEFINE_integer("seeds", 3, "runs of a cell; figures 4 to 7 show the first alone", module_name=_WHAT)
+flags.DEFINE_list(
+    "num_components", ["10", "50", "100", "500", "1000"], "values of K in figures 2 and 3", module_name=_WHAT
+)
+flags.DEFINE_integer("objective_samples", 50, "k of IWAE in figure 3", module_name=_WHAT)
+
+_HOW = "how"
+flags.DEFINE_string("runs_dir", "runs", "where run folders are and are made", module_name=_HOW)
+flags.DEFINE_string("out", "results", "folder for tables and figures", module_name=_HOW)
+flags.DEFINE_boolean("train", True, "train what is not complete; --notrain: show what is", module_name=_HOW)
+flags.DEFINE_boolean("dry_run", False, "list the runs and how far they are, and do nothing", module_name=_HOW)
+flags.DEFINE_list(
+    "train_flags", [], "further flags of vampzoo.train, such as --epochs=50,--patience=10", module_name=_HOW
+)
+flags.DEFINE_string("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_HOW)
+flags.DEFINE_string("manual_dir", None, "folder with source files that so need no download", module_name=_HOW)
+flags.DEFINE_string("zoo_dir", None, "folder of the presets, for --preset_table", module_name=_HOW)
+
+_PAPERS = tuple(name for name in datasets.DATASETS if name != "glyphs")
+# (datasets, models, priors) where no flag says otherwise.
+_DEFAULTS = {
+    "table 1": (_PAPERS, ("vae", "hvae", "conv_hvae", "pixel_hvae"), ("standard", "vampprior")),
+    "table 2": (("static_mnist",), ("hvae",), ("standard", "mog", "vampprior_data", "vampprior")),
+    "figure 2": (("static_mnist",), ("hvae",), ("standard", "mog", "vampprior")),
+    "figure 3": (("static_mnist",), ("deep_vae", "hvae"), ("standard", "vampprior")),
+    "figure 4": (("static_mnist",), ("hvae",), ("vampprior",)),
+    "figure 5": (("static_mnist",), ("hvae",), ("standard", "vampprior")),
+    "figure 6": (("static_mnist",), ("hvae",), ("standard", "vampprior")),
+    "figure 7": (("static_mnist",), ("hvae",), ("standard", "vampprior")),
+}
+
+
+def main(argv):
+    asked = [f"table {FLAGS.table}"] * bool(FLAGS.table) + [f"figure {FLAGS.figure}"] * bool(FLAGS.figure)
+    if len(asked) + FLAGS.preset_table != 1:
+        raise ValueError("give one of --table=1|2, --figure=2|3|4|5|6|7 and --preset_table")
+    if FLAGS.preset_table:
+        return write_preset_table()
+    what = asked[0]
+    train_flags = list(FLAGS.train_flags)
+    train_flags += [f"--{name}={FLAGS[name].value}" for name in ("data_dir", "manual_dir") if FLAGS[name].value]
+    if bad := [flag for flag in train_flags if not flag.startswith("--") or "=" not in flag]:
+        raise ValueError(f"--train_flags takes --name=value,--name=value; got {', '.join(bad)}")
+    chosen = chosen_cells(what)
+    seeds = FLAGS.seeds if what in ("table 1", "table 2", "figure 2", "figure 3") else 1
+    runs = cells.runs(chosen, seeds, FLAGS.runs_dir)
+    if FLAGS.dry_run:
+        return dry_run(runs, train_flags)
+    if FLAGS.train and not pathlib.Path("configs").is_dir():
+        raise ValueError("there is no folder configs/ here: run this from vampzoo's project folder, or use --notrain")
+
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    complete, failures = [], {}
+    for number, run in enumerate(runs, start=1):
+        try:
+            state = run.state(train_flags)
+            if state != "complete" and FLAGS.train:
+                print(f"[{number}/{len(runs)}] {run.folder} ({state})", file=sys.stderr, flush=True)
+                cells.train(run, train_flags)
+                state = "complete"
+            if state == "complete":
+                complete.append(run)
+        except KeyboardInterrupt:
+            print(f"stopped; the same command goes on with {run.folder}", file=sys.stderr)
+            return 128 + signal.SIGINT
+        except (ValueError, OSError) as error:
+            failures[run.folder.name] = str(error)
+            print(f"{run.folder}: {error}", file=sys.stderr, flush=True)
+    written = write(what, chosen, runs, complete)
+    for name, message in failures.items():
+        print(f"failed: {name}: {message}", file=sys.stderr)
+    print(json.dumps({"complete": len(complete), "runs": len(runs), "failed": sorted(failures), "written": written}))
+    return 1 if failures else 0
+
+
+def chosen_cells(what):
+    """The cells that a table or figure is made of.
+
+    Raises:
+        ValueError: for an unknown dataset, model or prior, or a model that cannot have a prior.
+    """
+    given = (FLAGS.datasets, FLAGS.models, FLAGS.priors)
+    names, models, priors = (value or default for value, default in zip(given, _DEFAULTS[what], strict=True))
+    for flag, values, valid in (
+        ("datasets", names, datasets.DATASETS),
+        ("models", models, config.MODELS),
+        ("priors", priors, cells.PRIORS),
+    ):
+        if unknown := [value for value in values if value not in valid]:
+            raise ValueError(f"--{flag}: {', '.join(unknown)} is unknown; the valid values are: {', '.join(valid)}")
+    if FLAGS.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {FLAGS.seeds}")
+    if not all(k.isdecimal() and int(k) > 0 for k in FLAGS.num_components):
+        raise ValueError(f"--num_components takes positive integers, got {','.join(FLAGS.num_components)}")
+    components = [int(k) for k in FLAGS.num_components] if what in ("figure 2", "figure 3") else [None]
+    samples = [0, FLAGS.objective_samples] if what == "figure 3" else [0]
+    chosen = cells.grid(names, models, priors, components, samples)
+    if what == "figure 3":  # its two baselines have the standard prior, the HVAEs have not
+        chosen = [cell for cell in chosen if (cell.model == "deep_vae") == (cell.prior == "standard")]
+    for cell in chosen:
+        config.ModelConfig(**cell.settings()["model"])
+    return chosen
+
+
+def dry_run(runs, train_flags):
+    """Lists the runs; returns the exit code."""
+    code = 0
+    for run in runs:
+        try:
+            print(f"{run.state(train_flags):9} {run.folder}")
+        except ValueError as error:
+            print(f"{'invalid':9} {error}")
+            code = 1
+    return code
+
+
+def write(what, chosen, runs, complete):
+    """Writes the table or figure of the complete runs; returns the paths."""
+    from vampzoo import paper_figures, tables  # imports TensorFlow
+    from vampzoo.training.run_folder import atomic_path, write_text
+
+    if what.startswith("figure") and not complete:
+        return []
+    out = pathlib.Path(FLAGS.out)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / what.replace(" ", "")
+    if what.startswith("table"):
+        incomplete = [run.folder.name for run in runs if run not in complete]
+        number = int(FLAGS.table)
+        title = {1: "Table 1: test log-likelihood", 2: "Table 2: priors of the HVAE"}[number]
+        data = tables.table(title, number, chosen, complete)
+        write_text(path.with_suffix(".json"), json.dumps({**data, "incomplete": incomplete}, indent=2) + "\n")
+        write_text(path.with_suffix(".md"), tables.markdown(data, incomplete))
+        return [str(path.with_suffix(suffix)) for suffix in (".json", ".md")]
+    with atomic_path(path.with_suffix(".png")) as temporary:
+        data = paper_figures.draw(int(FLAGS.figure), complete, temporary, FLAGS.data_dir, FLAGS.manual_dir)
+    if data is None:
+        return [str(path.with_suffix(".png"))]
+    write_text(path.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
+    return [str(path.with_suffix(suffix)) for suffix in (".json", ".png")]
+
+
+def write_preset_table():
+    from vampzoo import tables, zoo
+    from vampzoo.training.run_folder import write_text
+
+    folder = zoo.zoo_folder(FLAGS.zoo_dir)
+    write_text(folder / "README.md", tables.preset_table(folder))
+    print(json.dumps({"written": str(folder / "README.md")}))
+    return 0
+
+
+if __name__ == "__main__":
+    program.run(main, __doc__)

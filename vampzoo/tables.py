@@ -1,0 +1,219 @@
+"""The paper's tables beside our numbers: from the evaluations of runs, never by hand."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from vampzoo import datasets, evaluation, paper
+
+MODELS = {
+    "vae": "VAE",
+    "hvae": "HVAE",
+    "conv_hvae": "ConvHVAE",
+    "pixel_hvae": "PixelHVAE",
+    "deep_vae": "VAE, two levels",
+}
+PRIORS = {
+    "standard": "standard",
+    "mog": "MoG",
+    "vampprior": "VampPrior",
+    "vampprior_data": "VampPrior, data",
+    "weighted": "VampPrior, weighted",
+}
+
+
+def row(cell, complete, number=1):
+    """What a table says of a cell, as plain data.
+
+    Args:
+        cell: a `vampzoo.cells.Cell`.
+        complete: its complete runs.
+        number: of the paper's table.
+
+    Returns:
+        A dictionary. `mean` and `sd` are over seeds (`sd` None for a single one), `stderr` over the test images of a run.
+        All are None if there is no run.
+
+    Raises:
+        ValueError: if the runs are not of the same data.
+    """
+    results = [run.evaluation() for run in complete]
+    bits = datasets.DATASETS[cell.dataset].likelihood != "bernoulli"
+    measure = "bits_per_dimension" if bits else "log_likelihood"
+    if len(prints := {result["fingerprint"] for result in results}) > 1:
+        raise ValueError(f"the runs of {cell.name} were evaluated on different data: {sorted(prints)}")
+    values = np.array([result[measure] for result in results], np.float64)
+    mean = float(values.mean()) if len(values) else None
+    paper_value = paper.result(cell.dataset, cell.model, cell.prior, number) if plain(cell) else None
+    return {
+        "dataset": cell.dataset,
+        "model": cell.model,
+        "prior": cell.prior,
+        "num_components": cell.settings()["model"].get("num_components"),
+        "objective_samples": cell.objective_samples,
+        "measure": measure,
+        "paper": paper_value,
+        "mean": mean,
+        "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+        "stderr": float(np.mean([result[f"{measure}_stderr"] for result in results])) if results else None,
+        "difference": None if mean is None or paper_value is None else mean - paper_value,
+        "fingerprint": prints.pop() if prints else None,
+        "runs": [_run_entry(run, result, measure) for run, result in zip(complete, results, strict=True)],
+    }
+
+
+def plain(cell):
+    """Whether a cell is one of the paper's tables: its dataset's K, and the ELBO."""
+    return cell.num_components is None and not cell.objective_samples
+
+
+def _run_entry(run, result, measure):
+    training = run.config()["training"]
+    return {
+        "run": run.folder.name,
+        "seed": run.seed,
+        "value": result[measure],
+        "num_images": result["num_images"],
+        "num_samples": result["num_samples"],
+        "training": training,
+    }
+
+
+def gain(run, reference):
+    """What a run gains over another on the same test images, nats: mean and standard error of paired differences.
+
+    Far better known than either log-likelihood, since what images differ in cancels.
+    """
+    a, b = (np.load(r.folder / "figures" / "log_likelihoods.npy").astype(np.float64) for r in (run, reference))
+    return evaluation.mean_and_standard_error(a - b)
+
+
+def gains(complete):
+    """{run folder: {"over": the standard prior's run, "nats", "stderr"}} for runs of the same data, model and seed."""
+    standard = [run for run in complete if run.cell.prior == "standard" and plain(run.cell)]
+    references = {(run.cell.dataset, run.cell.model, run.seed): run for run in standard}
+    found = {}
+    for run in complete:
+        reference = references.get((run.cell.dataset, run.cell.model, run.seed))
+        if reference is None or reference == run or not plain(run.cell):
+            continue
+        if run.evaluation()["fingerprint"] == reference.evaluation()["fingerprint"]:
+            nats, stderr = gain(run, reference)
+            found[run.folder.name] = {"over": reference.folder.name, "nats": nats, "stderr": stderr}
+    return found
+
+
+def table(title, number, cells, complete):
+    """A table as plain data: what the JSON holds and `markdown` shows."""
+    rows = [row(cell, [run for run in complete if run.cell == cell], number) for cell in cells]
+    return {"title": title, "rows": rows, "gains_over_standard_prior": gains(complete)}
+
+
+# === Markdown ===
+
+
+def _number(value, digits=2, sign=""):
+    return "" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def _markdown_row(entry):
+    digits = 3 if entry["measure"] == "bits_per_dimension" else 2
+    ours = _number(entry["mean"], digits) + ("" if entry["sd"] is None else f" ± {entry['sd']:.{digits}f}")
+    components = "" if entry["prior"] == "standard" else f", K = {entry['num_components']}"
+    cells = (
+        datasets.DATASETS[entry["dataset"]].title,
+        MODELS[entry["model"]] + (f", IWAE k = {entry['objective_samples']}" if entry["objective_samples"] else ""),
+        PRIORS[entry["prior"]] + components,
+        _number(entry["paper"]),
+        ours,
+        str(len(entry["runs"])),
+        _number(entry["stderr"], digits),
+        _number(entry["difference"], digits, "+"),
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def markdown(data, incomplete=()):
+    """The table as Markdown, with notes on data, training and what is missing.
+
+    Args:
+        data: as `table` returns it.
+        incomplete: names of runs that are not in it.
+    """
+    heads = ("data", "model", "prior", "the paper", "ours", "seeds", "s.e. over images", "ours - paper")
+    lines = [
+        f"# {data['title']}",
+        "",
+        "Test log-likelihood in nats (higher is better); bits per dimension for grey images (lower is better). "
+        "`ours` is the mean over seeds ± the standard deviation between them; `s.e.` the standard error of one run over "
+        "test images. Written by `vampzoo.reproduce` from the runs' `evaluation.json`.",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|" + "---|" * len(heads),
+        *map(_markdown_row, data["rows"]),
+    ]
+    if data["gains_over_standard_prior"]:
+        lines += ["", "Gain over the standard prior on the same test images (paired, nats ± standard error):", ""]
+        for run, entry in data["gains_over_standard_prior"].items():
+            lines.append(f"- {run}: {entry['nats']:+.2f} ± {entry['stderr']:.2f}")
+    notes = _notes(data["rows"])
+    lines += ["", "Data and training:", "", *notes] if notes else []
+    if incomplete:
+        lines += ["", f"Not complete: {', '.join(incomplete)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _notes(rows):
+    """A line a dataset on what it was measured on, and a line for each way of training."""
+    lines = []
+    for fingerprint, dataset in dict.fromkeys((e["fingerprint"], e["dataset"]) for e in rows if e["fingerprint"]):
+        known = paper.DATA.get(fingerprint, "data that is not described here")
+        lines.append(f"- {datasets.DATASETS[dataset].title}: {known} (fingerprint `{fingerprint[:12]}`).")
+    shown = ("learning_rate", "epochs", "patience", "batch_size", "weight_decay", "ema_momentum")
+    recipes = {}
+    for entry in rows:
+        for run in entry["runs"]:
+            how = [f"{name} {run['training'][name]:g}" for name in shown if name in run["training"]]
+            how += [f"{run['num_images']} test images", f"S = {run['num_samples']}"]
+            recipes.setdefault(f"{datasets.DATASETS[entry['dataset']].title}: {', '.join(how)}", None)
+    return lines + [f"- {recipe}." for recipe in recipes]
+
+
+# === The zoo's table ===
+
+
+def preset_table(zoo_folder):
+    """README.md of the zoo's folder, as text, from the presets' metrics.json.
+
+    Raises:
+        ValueError: if there is no preset, or a metrics.json lacks something.
+    """
+    lines = [
+        "# The presets",
+        "",
+        "Load one with `vampzoo.load(name)`. Test log-likelihood in nats (higher is better), bits per dimension for grey "
+        "images (lower is better), ± the standard error over test images; the data of each is described in its card. "
+        "Written by `python -m vampzoo.reproduce --preset_table` from the presets' `metrics.json`.",
+        "",
+        "| preset | model | prior | data | the paper | ours |",
+        "|---|---|---|---|---|---|",
+    ]
+    paths = sorted(pathlib.Path(zoo_folder).glob("*/metrics.json"))
+    if not paths:
+        raise ValueError(f"{zoo_folder} has no preset with a metrics.json")
+    for path in paths:
+        try:
+            metrics = json.loads(path.read_text())
+            result, name = metrics["evaluation"], path.parent.name
+            measure, digits = ("bits_per_dimension", 3) if "bits_per_dimension" in result else ("log_likelihood", 2)
+            ours = f"{result[measure]:.{digits}f} ± {result[f'{measure}_stderr']:.{digits}f}"
+            spec = datasets.DATASETS.get(metrics["dataset"])
+            title = spec.title if spec else metrics["dataset"]
+            model, prior = MODELS[metrics["model"]], PRIORS[metrics["prior"]]
+            lines.append(
+                f"| [{name}]({name}/README.md) | {model} | {prior} | {title} | {_number(metrics['paper'])} | {ours} |"
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a preset's metrics: {error!r}") from error
+    return "\n".join(lines) + "\n"
