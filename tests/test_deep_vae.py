@@ -21,12 +21,8 @@ def test_terms_are_the_factors(model, binary_images):
     q_z2 = model.q_z2(z1)
     z2 = q_z2.loc + tf.exp(0.5 * q_z2.log_var) * noise["z2"]
     np.testing.assert_allclose(terms.distortion, -model.p_x(z1).log_prob(binary_images), rtol=1e-5)
-    np.testing.assert_allclose(
-        terms.rates["z1"], q_z1.log_prob(z1) - model.p_z1(z2).log_prob(z1), rtol=1e-4, atol=1e-4
-    )
-    np.testing.assert_allclose(
-        terms.rates["z2"], q_z2.log_prob(z2) - model.p_z2().log_prob(z2), rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(terms.rates["z1"], q_z1.log_prob(z1) - model.p_z1(z2).log_prob(z1), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(terms.rates["z2"], q_z2.log_prob(z2) - model.p_z2().log_prob(z2), rtol=1e-4, atol=1e-4)
 
 
 def test_z2_hears_of_x_through_z1_alone(model, binary_images):
