@@ -1,5 +1,6 @@
 """What a training says: a progress bar, TensorBoard scalars and image grids."""
 
+import contextlib
 import sys
 import time
 
@@ -7,6 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from vampzoo import figures
+from vampzoo.training.run_folder import RunFolderError
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal to draw a bar on
 
@@ -71,18 +73,32 @@ class TensorBoard:
         model: the model whose samples are shown.
         validation: [N, H, W, C], of which the first images are reconstructed.
         seed: integer; every grid uses the same draws, so that they can be compared.
+
+    Raises:
+        RunFolderError: if the events cannot be written.
     """
 
     NUM_IMAGES = 64
 
     def __init__(self, folder, model, validation, seed):
         self._writer = tf.summary.create_file_writer(str(folder)) if folder else tf.summary.create_noop_writer()
+        self._folder = folder
         self._model = model
         self._originals = validation[: self.NUM_IMAGES // 2]
         self._seed = seed
 
+    @contextlib.contextmanager
+    def _step(self, epoch):
+        """A context in which summaries are written for that epoch, and are in their file at its end."""
+        try:
+            with self._writer.as_default(step=epoch):
+                yield
+        except tf.errors.OpError as error:
+            reason = str(error).splitlines()[0]
+            raise RunFolderError(f"{self._folder} cannot be written (disk full or not writable?): {reason}") from error
+
     def scalars(self, row):
-        with self._writer.as_default(step=row["epoch"]):
+        with self._step(row["epoch"]):
             for name, value in row.items():
                 if name != "epoch":
                     tf.summary.scalar(name, value)
@@ -94,9 +110,10 @@ class TensorBoard:
         }
         if hasattr(self._model.prior_layer, "pseudo_inputs"):
             pictures["pseudo_inputs"] = self._model.pseudo_inputs[: self.NUM_IMAGES].numpy()
-        with self._writer.as_default(step=epoch):
+        with self._step(epoch):
             for name, images in pictures.items():
                 tf.summary.image(name, figures.tile(images)[tf.newaxis])
 
     def close(self):
-        self._writer.close()
+        with contextlib.suppress(tf.errors.OpError):  # what an earlier write complained about already
+            self._writer.close()

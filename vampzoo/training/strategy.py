@@ -61,17 +61,22 @@ class Workers:
         self.num = len(resolver.cluster_spec().as_dict().get("worker", ())) if resolver else 0
         self.num = max(1, self.num)
         self.is_chief = self.num == 1 or resolver.task_id == 0
-        self._strategy = strategy
+        self._gather = tf.function(
+            lambda row: strategy.gather(strategy.run(tf.identity, args=(row,)), axis=0), reduce_retracing=True
+        )
 
     def gather(self, *numbers):
-        """What every worker passes to its call of this: NumPy [W or more, len(numbers)], the chief's numbers first.
+        """What every worker passes to its call of this, at least one number: NumPy [W or more, len(numbers)].
 
-        Waits until all workers have called.
+        The chief's numbers are the first row. Waits until all workers have called.
         """
         if self.num == 1:
             return np.array([numbers], np.float64)
-        values = tf.constant([numbers], tf.float64)
-        return self._strategy.gather(self._strategy.run(lambda: tf.identity(values)), axis=0).numpy()
+        return self._gather(tf.constant([numbers], tf.float64)).numpy()
+
+    def wait(self):
+        """Waits until all workers have come here."""
+        self.gather(0)  # without any number TensorFlow's collective crashes the process
 
 
 def map_rows_over_replicas(strategy):

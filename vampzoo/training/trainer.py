@@ -92,7 +92,7 @@ class Trainer:
         self.image_epochs = image_epochs
         self.strategy = strategy = strategy or tf.distribute.get_strategy()
         self.workers = Workers(strategy)
-        self.workers.gather()  # the one that writes has made the folder before any other looks into it
+        self.workers.wait()  # the one that writes has made the folder before any other looks into it
         with memory_errors_explained(), strategy.scope():
             with compute_dtype(config.mixed_precision):
                 self.model = models.create(model_config, config.seed % MAX_MODEL_SEED)
