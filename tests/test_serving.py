@@ -1,0 +1,328 @@
+"""Signatures, SavedModel and export: the same numbers everywhere, and no request that does harm."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import cpp_loader
+import grpc
+import numpy as np
+import prediction_server
+import pytest
+import tensorflow as tf
+import tiny_preset
+from tensorflow_serving.apis import prediction_log_pb2
+
+import vampzoo
+from vampzoo import client, export, serving, zoo
+
+SEED = 7  # of the Python methods; a request says the pair
+PAIR = [7, 0]
+IMAGES = np.random.default_rng(0).integers(0, 2, (3, 8, 8, 1)).astype(np.float32)
+Z2 = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
+
+REQUESTS = {
+    "serving_default": {"images": IMAGES},
+    "reconstruct": {"images": IMAGES},
+    "encode": {"images": IMAGES},
+    "decode": {"z2": Z2},
+    "sample": {"n": 4, "seed": PAIR},
+    "sample_component": {"component": 2, "n": 4, "seed": PAIR},
+    "elbo": {"images": IMAGES, "seed": PAIR},
+    "log_likelihood": {"images": IMAGES, "num_samples": 1500, "seed": PAIR},
+    "pseudo_inputs": {},
+}
+
+NAN_IMAGES = np.where(np.arange(8)[:, np.newaxis] == 3, np.nan, IMAGES)  # a column of each
+
+MALFORMED = [
+    ("sample", {"n": 0, "seed": PAIR}, "n must be from 1 to 500"),
+    ("sample", {"n": -1, "seed": PAIR}, "n must be from 1 to 500"),
+    ("sample", {"n": 10**9, "seed": PAIR}, "n must be from 1 to 500"),
+    ("sample", {"n": [3, 3], "seed": PAIR}, ""),
+    ("sample", {"n": 3, "seed": [1, 2, 3]}, ""),
+    ("sample_component", {"component": 5, "n": 3, "seed": PAIR}, "component must be from 0 to 4"),
+    ("sample_component", {"component": -1, "n": 3, "seed": PAIR}, "component must be from 0 to 4"),
+    ("sample_component", {"component": 0, "n": 10**9, "seed": PAIR}, "n must be from 1 to 500"),
+    ("encode", {"images": NAN_IMAGES}, "no NaN"),
+    ("reconstruct", {"images": 2 * IMAGES}, r"lie in \[0, 1\]"),
+    ("elbo", {"images": NAN_IMAGES, "seed": PAIR}, "no NaN"),
+    ("encode", {"images": IMAGES.reshape(3, 4, 16, 1)}, ""),  # as many pixels, another shape
+    ("encode", {"images": IMAGES[..., 0]}, ""),
+    ("encode", {"images": IMAGES[:0]}, "number of images must be from 1 to 1000"),
+    ("encode", {"images": np.zeros((1001, 8, 8, 1))}, "number of images must be from 1 to 1000"),
+    ("decode", {"z2": np.zeros((2, 5))}, ""),
+    ("decode", {"z2": np.full((2, 4), np.inf)}, "latents must be finite"),
+    ("log_likelihood", {"images": IMAGES, "num_samples": 0, "seed": PAIR}, "num_samples must be from 1 to 10000"),
+    ("log_likelihood", {"images": IMAGES, "num_samples": 10**9, "seed": PAIR}, "num_samples must be from 1 to 10000"),
+    ("log_likelihood", {"images": NAN_IMAGES, "num_samples": 5, "seed": PAIR}, "no NaN"),
+]
+
+
+def python_answers(model):
+    """What the Python methods say to `REQUESTS`."""
+    encoded = model.encode(IMAGES)
+    reconstruction = {"images": model.reconstruct(IMAGES)}
+    return {
+        "serving_default": reconstruction,
+        "reconstruct": reconstruction,
+        "encode": {
+            f"{name}_{what}": value
+            for name, pair in encoded.items()
+            for what, value in zip(("mean", "scale"), pair, strict=True)
+        },
+        "decode": {"images": model.decode(Z2).numpy()},
+        "sample": {"images": model.sample(4, seed=SEED)},
+        "sample_component": {"images": model.sample(4, seed=SEED, component=2)},
+        "elbo": {"elbo": model.elbo(IMAGES, seed=SEED)},
+        "log_likelihood": {"log_likelihood": model.log_likelihood(IMAGES, 1500, seed=SEED, jit_compile=False)},
+        "pseudo_inputs": {"pseudo_inputs": model.pseudo_inputs.numpy()},
+    }
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return tiny_preset.write_zoo(tmp_path_factory.mktemp("serving"))
+
+
+@pytest.fixture(scope="module")
+def model(exported):
+    return exported[2]
+
+
+@pytest.fixture(scope="module")
+def preset(exported):
+    return exported[1] / tiny_preset.NAME
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return python_answers(model)
+
+
+def assert_same(answer, expected):
+    for key, value in expected.items():
+        np.testing.assert_allclose(answer[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
+
+
+# === The SavedModel ===
+
+
+def test_cpp_loader_gives_the_numbers_of_python_and_refuses_malformed_requests(preset, expected):
+    requests = [*REQUESTS.items(), *((signature, inputs) for signature, inputs, _ in MALFORMED), ("pseudo_inputs", {})]
+    answers = cpp_loader.run(preset / "1", requests)
+    for signature, answer in zip(REQUESTS, answers, strict=False):
+        assert not isinstance(answer, str), f"{signature}: {answer}"
+        assert_same(answer, expected[signature])
+    terms = answers[list(REQUESTS).index("elbo")]
+    np.testing.assert_allclose(-terms["distortion"] - terms["rate"], terms["elbo"], rtol=1e-5)
+    for (signature, inputs, message), answer in zip(MALFORMED, answers[len(REQUESTS) :], strict=False):
+        assert isinstance(answer, str), f"{signature} took {inputs}"
+        assert message.replace("\\", "") in answer
+    assert_same(answers[-1], expected["pseudo_inputs"])  # and it goes on
+
+
+def test_runs_with_tensorflow_alone(preset, expected, tmp_path):
+    code = (
+        "import sys\n"
+        "for name in ('vampzoo', 'keras', 'tensorflow_probability'): sys.modules[name] = None  # importing it fails\n"
+        "import numpy as np, tensorflow as tf\n"
+        "sample = tf.saved_model.load(sys.argv[1]).signatures['sample']\n"
+        "np.save(sys.argv[2], sample(n=tf.constant(4), seed=tf.constant([7, 0]))['images'])\n"
+    )
+    out = tmp_path / "images.npy"
+    subprocess.run([sys.executable, "-c", code, str(preset / "1"), str(out)], check=True, cwd=tmp_path)
+    assert_same({"images": np.load(out)}, expected["sample"])
+
+
+def test_graph_holds_no_python_function_and_nothing_compiled(preset):
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved_model = saved_model_pb2.SavedModel.FromString((preset / "1" / "saved_model.pb").read_bytes())
+    graph = saved_model.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    assert len(nodes) > 100
+    assert not {node.op for node in nodes} & {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+    compiled = [f.signature.name for f in graph.library.function if f.attr["_XlaMustCompile"].b]
+    assert not compiled
+
+
+def test_pseudo_inputs_are_encoded_at_export_only(model):
+    served = serving.ServedModel(model)
+    signatures = served.signatures()
+    raw = model.prior_layer.raw_pseudo_inputs.value
+    for name in ("sample", "sample_component", "elbo", "log_likelihood"):
+        function, specs = signatures[name]
+        graph = tf.function(function, input_signature=specs).get_concrete_function().graph
+        assert not any(variable is raw for variable in graph.variables), name
+        assert any(variable is served.prior_variables[1] for variable in graph.variables), name
+
+
+def test_warmup_has_one_request_for_each_signature_and_they_run(preset):
+    path = preset / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [prediction_log_pb2.PredictionLog.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+    requests = [log.predict_log.request for log in logs]
+    names = [request.model_spec.signature_name for request in requests]
+    assert sorted([*names, "serving_default"]) == sorted(REQUESTS)
+    assert {request.model_spec.name for request in requests} == {tiny_preset.NAME}
+    service = prediction_server.PredictionService(preset / "1", tiny_preset.NAME)
+    for request in requests:
+        assert service.Predict(request, context=None).outputs
+
+
+@pytest.mark.parametrize(
+    ("fields", "absent"),
+    [
+        ({"model": "vae", "prior": "standard"}, {"sample_component", "pseudo_inputs"}),
+        ({"prior": "mog", "likelihood": "discretized_logistic"}, {"pseudo_inputs"}),
+        ({"model": "vae", "prior": "vampprior", "weighted": True}, set()),
+    ],
+)
+def test_signatures_fit_the_model(fields, absent):
+    from vampzoo import models
+
+    model = models.create(tiny_preset.config(**fields), seed=2)
+    served = serving.ServedModel(model)
+    signatures = served.signatures()
+    assert set(REQUESTS) - {"serving_default"} - set(signatures) == absent
+    top = next(iter(model.latent_sizes))
+    assert [spec.name for spec in signatures["decode"][1]] == [top]
+    assert set(served.encode(IMAGES)) == {f"{z}_{what}" for z in model.latent_sizes for what in ("mean", "scale")}
+    images = served.sample(tf.constant(3), tf.constant(PAIR))["images"]
+    np.testing.assert_allclose(images, model.sample(3, seed=SEED), atol=1e-6)
+    elbo = served.elbo(tf.constant(IMAGES), tf.constant(PAIR))["elbo"]
+    np.testing.assert_allclose(elbo, model.elbo(IMAGES, seed=SEED), rtol=1e-5)
+
+
+# === Over a connection ===
+
+
+@pytest.fixture(scope="module")
+def ask(preset):
+    with prediction_server.serve(preset / "1", tiny_preset.NAME) as address:
+        asker = client.Client(address, tiny_preset.NAME)
+        yield asker
+        asker.close()
+
+
+@pytest.mark.parametrize("signature", REQUESTS)
+def test_served_numbers_are_those_of_python(ask, expected, signature):
+    assert_same(ask(signature, **REQUESTS[signature]), expected[signature])
+
+
+@pytest.mark.parametrize(("signature", "inputs", "message"), MALFORMED)
+def test_malformed_request_is_refused_and_the_server_goes_on(ask, expected, signature, inputs, message):
+    with pytest.raises(grpc.RpcError, match=message) as caught:
+        ask(signature, **inputs)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert_same(ask("pseudo_inputs"), expected["pseudo_inputs"])
+
+
+def test_unknown_names_are_refused_and_the_server_goes_on(ask, expected):
+    for signature, inputs in (
+        ("smaple", {"n": 1, "seed": PAIR}),
+        ("sample", {"n": 1}),
+        ("sample", {"m": 1, "seed": PAIR}),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(signature, **inputs)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert_same(ask("pseudo_inputs"), expected["pseudo_inputs"])
+
+
+# === The export program ===
+
+
+def test_preset_is_whole_and_loads_as_the_run_does(exported, preset, model):
+    zoo.verify(preset)
+    listed = {line.split("  ")[1] for line in (preset / "SHA256SUMS").read_text().splitlines()}
+    assert {"README.md", "config.json", "metrics.json", "model.weights.h5", "samples.png", "train.flags"} < listed
+    assert {"1/saved_model.pb", "1/assets.extra/tf_serving_warmup_requests"} < listed
+    assert [path.name for path in exported[1].iterdir()] == [tiny_preset.NAME]  # no temporary folder stays
+    loaded = vampzoo.load(tiny_preset.NAME, zoo_dir=exported[1])
+    np.testing.assert_array_equal(loaded.sample(2, seed=SEED), model.sample(2, seed=SEED))
+    assert loaded.title == tiny_preset.NAME
+
+
+def test_card_and_metrics_say_what_was_measured(preset):
+    metrics = json.loads((preset / "metrics.json").read_text())
+    assert metrics["evaluation"] == tiny_preset.EVALUATION
+    assert metrics["training"] == {"epochs": 3, "best_epoch": 2, "best_validation_elbo": -52.75}
+    text = (preset / "README.md").read_text()
+    for words in (
+        "-50.12 ± 1.25",
+        "-51.25 ± 1.50",
+        "12 images of the test split",
+        "S = 50 ",
+        "after epoch 2",
+        "DejaVu",
+    ):
+        assert words in text
+    flags = (preset / "train.flags").read_text()
+    assert flags == "--dataset=glyphs\n--seed=3\n"
+
+
+def test_further_export_takes_the_next_number_and_keeps_the_first(exported, tmp_path):
+    run, folder, _ = exported
+    copy = shutil.copytree(folder, tmp_path / "zoo")
+    (copy / f".writing.{tiny_preset.NAME}.killed").mkdir()  # left by an export that was killed
+    preset = export.export_preset(run, tiny_preset.NAME, copy, note="Drawn by hand.")
+    zoo.verify(preset)
+    assert export.latest_version(preset) == 2
+    first = "1/saved_model.pb"
+    assert zoo.file_sha256(preset / first) == zoo.file_sha256(folder / tiny_preset.NAME / first)
+    assert "Drawn by hand." in (preset / "README.md").read_text()
+    assert [path.name for path in copy.iterdir()] == [tiny_preset.NAME]
+
+
+def broken(run, tmp_path, file, text):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / file).unlink()
+    if text is not None:
+        (copy / file).write_text(text)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("evaluation.json", None, r"evaluation\.json is missing: run `python -m vampzoo\.evaluate"),
+        ("evaluation.json", "{", r"evaluation\.json is damaged"),
+        ("evaluation.json", json.dumps({**tiny_preset.EVALUATION, "elbo": float("nan")}), r"elbo is nan"),
+        ("evaluation.json", json.dumps({**tiny_preset.EVALUATION, "split": "validation"}), r"the validation split"),
+        ("evaluation.json", json.dumps({**tiny_preset.EVALUATION, "fingerprint": "1" * 64}), r"about other data"),
+        ("history.csv", None, r"history\.csv is missing"),
+        ("history.csv", "epoch,validation_elbo\n", r"history\.csv has no rows"),
+        ("history.csv", "epoch,validation_elbo\n1,x\n", r"history\.csv is damaged"),
+        ("train.flags", None, r"train\.flags is missing"),
+        ("model.weights.h5", None, r"model\.weights\.h5 is missing"),
+    ],
+)
+def test_incomplete_run_is_refused_and_nothing_is_written(exported, tmp_path, file, text, message):
+    run = broken(exported[0], tmp_path, file, text)
+    with pytest.raises(zoo.ZooError, match=message):
+        export.export_preset(run, "tiny", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_training_images_are_not_exported_unless_asked_for(tmp_path):
+    tiny_preset.write_run(tmp_path / "run", prior="vampprior_data")
+    with pytest.raises(zoo.ZooError, match=r"training images.*--allow_training_images"):
+        export.export_preset(tmp_path / "run", "tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name=tiny"], "--run_dir is missing"),
+        (["--run_dir=absent", "--name=Tiny Model"], "--name='Tiny Model'"),
+        (["--run_dir=absent", "--name=tiny", "--zoo_dir=."], "the run folder absent does not exist"),
+    ],
+)
+def test_program_says_what_is_wrong(arguments, message, tmp_path):
+    command = [sys.executable, "-m", "vampzoo.export", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
