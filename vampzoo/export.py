@@ -148,6 +148,7 @@ def latest_version(preset):
 
 
 def read_text(path, hint):
+    """The text of a file; a missing one is an error that says what to do about it."""
     try:
         return path.read_text()
     except FileNotFoundError:
