@@ -32,9 +32,9 @@ def he_normal(seed):
 class GatedDense(keras.layers.Layer):
     """(xA + a) * sigmoid(xB + b): the linear branch has no activation.
 
-    Takes one tensor [B, I], or a list of tensors whose last axes are concatenated. A list is not concatenated in fact:
-    each part meets its own rows of the kernel and the products are added, so parts may have batch sizes that broadcast.
-    That is what lets an importance sampler compute the part that depends on x once for all samples.
+    Takes one tensor [B, I], or a list of tensors whose last axes are concatenated. The parts of a list may have batch
+    sizes that broadcast: each then meets its own rows of the kernel and the products are added. That is what lets an
+    importance sampler compute the part that depends on x once for all samples.
 
     Args:
         units: O, width of the output.
@@ -48,8 +48,7 @@ class GatedDense(keras.layers.Layer):
 
     def build(self, input_shape):
         shapes = input_shape if isinstance(input_shape[0], list | tuple) else [input_shape]
-        self.input_sizes = [shape[-1] for shape in shapes]
-        fan_in = sum(self.input_sizes)
+        fan_in = sum(shape[-1] for shape in shapes)
         width = 2 * self.units
         self.kernel = split_halves(self.add_weight((fan_in, width), he_normal(self.seed), name="kernel"))
         self.bias = split_halves(
@@ -58,10 +57,13 @@ class GatedDense(keras.layers.Layer):
 
     def call(self, inputs):
         parts = inputs if isinstance(inputs, list | tuple) else [inputs]
+        if len({part.shape[0] for part in parts}) == 1 and parts[0].shape[0] is not None:
+            parts = [ops.concatenate(parts, axis=-1)]  # one product, and no gradient put together from slices
         affine, row = self.bias, 0
-        for part, size in zip(parts, self.input_sizes, strict=True):
-            affine = affine + ops.matmul(part, self.kernel[row : row + size])  # [B, 2 O]
-            row += size
+        for part in parts:
+            rows = self.kernel[row : row + part.shape[-1]]  # [I, 2 O]
+            affine = affine + ops.matmul(part, rows)  # [B, 2 O]
+            row += part.shape[-1]
         return affine[..., : self.units] * ops.sigmoid(affine[..., self.units :])  # [B, O]
 
     def compute_output_shape(self, input_shape):

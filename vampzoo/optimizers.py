@@ -10,10 +10,14 @@ import tensorflow as tf
 
 def normalize(gradient, num_tensors=1):
     """g / (||g|| + 1e-7), for each of `num_tensors` equal parts of the last axis by itself."""
-    width = gradient.shape[-1] if gradient.shape.rank else 1
-    parts = tf.reshape(gradient, [-1, num_tensors, width // num_tensors])
-    norms = tf.sqrt(tf.reduce_sum(tf.square(parts), axis=[0, 2], keepdims=True))
-    return tf.reshape(parts / (norms + 1e-7), gradient.shape)
+    shape = gradient.shape
+    rows = [shape[0], -1] if shape.rank > 1 and num_tensors == 1 else [-1, shape[-1] if shape.rank else 1]
+    matrix = tf.reshape(gradient, rows)  # [I, O]
+    # Sums over columns first: XLA vectorises those, where a sum over everything at once runs on one lane.
+    squares = tf.reduce_sum(tf.square(matrix), axis=0)  # [O]
+    norms = tf.sqrt(tf.reduce_sum(tf.reshape(squares, [num_tensors, -1]), axis=1))  # [num_tensors]
+    scales = tf.repeat(1.0 / (norms + 1e-7), matrix.shape[-1] // num_tensors)  # [O]
+    return tf.reshape(matrix * scales, shape)
 
 
 @keras.saving.register_keras_serializable("vampzoo")

@@ -31,7 +31,19 @@ class TrainingSteps:
         jit_compile: whether to compile with XLA.
     """
 
-    def __init__(self, model, optimizer, images, *, batch_size, seed, dynamic, strategy, jit_compile, objective="elbo", num_samples=1
+    def __init__(
+        self,
+        model,
+        optimizer,
+        images,
+        *,
+        batch_size,
+        seed,
+        dynamic,
+        strategy,
+        jit_compile,
+        objective="elbo",
+        num_samples=1,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -83,19 +95,23 @@ class TrainingSteps:
         noise = self.model.draw_noise(
             self.batch_size * self.num_samples, random.fold_in(self._seed, NOISE, epoch, step)
         )
-        noise = {name: tf.reshape(t, [self.batch_size, self.num_samples, -1]) for name, t in noise.items()}
+        noise = {
+            name: tf.reshape(t, [self.batch_size, self.num_samples, self.model.latent_sizes[name]])
+            for name, t in noise.items()
+        }
         if self._padding:
             x, weights, noise = tf.nest.map_structure(
                 lambda t: tf.pad(t, [[0, self._padding]] + [[0, 0]] * (t.shape.rank - 1)), (x, weights, noise)
             )
-        x.set_shape([None, *self.model.image_shape])
         return x, weights, noise
 
     def _on_replica(self, x, weights, noise, beta):
         """A replica's part of the step; every replica sees the global batch and takes its rows."""
         share = 1.0 / tf.reduce_sum(weights)  # of one image in the mean over the global batch
         first = self._rows * tf.distribute.get_replica_context().replica_id_in_sync_group
-        x, weights, noise = tf.nest.map_structure(lambda t: t[first : first + self._rows], (x, weights, noise))
+        x, weights, noise = tf.nest.map_structure(
+            lambda t: tf.ensure_shape(t[first : first + self._rows], [self._rows, *t.shape[1:]]), (x, weights, noise)
+        )
         return self._replica_step(x, weights, share, noise, beta)
 
     def _step(self, x, weights, share, noise, beta):
@@ -105,7 +121,7 @@ class TrainingSteps:
 
     def _gradients(self, x, weights, share, noise, beta):
         with tf.GradientTape() as tape:
-            rows = {name: tf.reshape(t, [-1, t.shape[-1]]) for name, t in noise.items()}  # [R rows k, M]
+            rows = {name: tf.reshape(t, [self._rows * self.num_samples, t.shape[-1]]) for name, t in noise.items()}
             terms = self.model.elbo_terms(x, rows, training=True, num_samples=self.num_samples)
             terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, self.num_samples]), terms)  # [R rows, k]
             loss = share * tf.reduce_sum(weights * objectives.training_loss(terms, beta, self.objective))
