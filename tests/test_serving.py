@@ -248,7 +248,7 @@ def test_preset_is_whole_and_loads_as_the_run_does(exported, preset, model):
 def test_card_and_metrics_say_what_was_measured(preset):
     metrics = json.loads((preset / "metrics.json").read_text())
     assert metrics["evaluation"] == tiny_preset.EVALUATION
-    assert metrics["training"] == {"epochs": 3, "best_epoch": 2, "best_validation_elbo": -52.75}
+    assert metrics["training"] == {"epochs": 3, "best_epoch": 2, "selection": "elbo", "best_validation": -52.75}
     text = (preset / "README.md").read_text()
     for words in (
         "-50.12 ± 1.25",

@@ -9,6 +9,7 @@ from vampzoo.config import ModelConfig
 NAME = "hvae_vampprior_tiny"
 EVALUATION = {
     "dataset": "glyphs",
+    "fingerprint": "0" * 64,
     "split": "test",
     "num_images": 12,
     "num_samples": 50,
@@ -40,7 +41,7 @@ def write_run(folder, **fields):
         "vampzoo_version": "1.0.0",
         "model": dataclasses.asdict(model_config),
         "data": {"dataset": "glyphs", "fingerprint": "0" * 64},
-        "training": {"seed": 3, "pseudo_inputs_from_data": False},
+        "training": {"seed": 3, "selection": "elbo", "pseudo_inputs_from_data": False},
     }
     (folder / "config.json").write_text(json.dumps(run_config))
     (folder / "evaluation.json").write_text(json.dumps(EVALUATION))

@@ -2,13 +2,25 @@
 
 from vampzoo import datasets, paper
 
-MODELS = {"vae": "VAE", "hvae": "HVAE", "conv_hvae": "ConvHVAE", "pixel_hvae": "PixelHVAE"}
+MODELS = {
+    "vae": "VAE",
+    "hvae": "HVAE",
+    "conv_hvae": "ConvHVAE",
+    "pixel_hvae": "PixelHVAE",
+    "deep_vae": "VAE, two levels",
+}
 PRIORS = {
     "standard": "standard normal prior",
     "mog": "mixture-of-Gaussians prior",
     "vampprior": "VampPrior",
     "vampprior_data": "VampPrior on training images",
 }
+SELECTIONS = {"elbo": "ELBO", "importance_bound": "importance-weighted bound"}
+
+
+def selected_by(config):
+    """What the best epoch was chosen by, a key of `SELECTIONS`; its column of history.csv is validation_<key>."""
+    return config["training"].get("selection", "elbo")
 
 
 def metrics(name, config, evaluation, history):
@@ -20,8 +32,8 @@ def metrics(name, config, evaluation, history):
         evaluation: contents of evaluation.json.
         history: the rows of history.csv, dictionaries of strings.
     """
-    model, dataset = config["model"], config["data"]["dataset"]
-    best = max(history, key=lambda row: float(row["validation_elbo"]))
+    model, dataset, selection = config["model"], config["data"]["dataset"], selected_by(config)
+    best = max(history, key=lambda row: float(row[f"validation_{selection}"]))
     return {
         "name": name,
         "model": model["model"],
@@ -32,7 +44,8 @@ def metrics(name, config, evaluation, history):
         "training": {
             "epochs": int(history[-1]["epoch"]),
             "best_epoch": int(best["epoch"]),
-            "best_validation_elbo": float(best["validation_elbo"]),
+            "selection": selection,
+            "best_validation": float(best[f"validation_{selection}"]),
         },
         "vampzoo_version": config.get("vampzoo_version"),
     }
@@ -47,10 +60,12 @@ def render(metrics, config, note=""):
         note: what else must be known of the data, a sentence or more.
     """
     model, name = config["model"], metrics["name"]
-    evaluation, training = metrics["evaluation"], metrics["training"]
+    evaluation, training, fingerprint = metrics["evaluation"], metrics["training"], config["data"]["fingerprint"]
     spec = datasets.DATASETS.get(metrics["dataset"])
     title = spec.title if spec else metrics["dataset"]
-    prior = PRIORS[model["prior"]] + (f", K = {model['num_components']}" if model["prior"] != "standard" else "")
+    prior = PRIORS[model["prior"]]
+    if model["prior"] != "standard":
+        prior += f", K = {model['num_components']}, {'trained' if model['weighted'] else 'equal'} weights"
     sections = [
         f"# {name}",
         f"{MODELS[model['model']]} with a {prior}, trained on {title}, images {'x'.join(map(str, model['image_shape']))}, "
@@ -63,18 +78,25 @@ def render(metrics, config, note=""):
         f"S = {evaluation['num_samples']:,} importance samples an image and seed {evaluation['seed']}. "
         "± is the standard error over images.",
         "## Data",
-        f"{spec.source if spec else 'Data of the one who trained this model.'} {note}".strip(),
-        f"Fingerprint of images and splits: `{config['data'].get('fingerprint', 'not recorded')}`. Numbers that were "
-        "measured on other data or another split are comparable only within the noise of a split.",
+        _data(spec, fingerprint, note),
+        f"Fingerprint of images and splits: `{fingerprint}`. Numbers measured on "
+        "other data or another split are comparable only within the noise of a split.",
         "## Training",
         f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
-        f"validation ELBO ({training['best_validation_elbo']:.2f} nats). To repeat it, from the project's folder (give "
-        "`--data_dir` and `--manual_dir` if the data is not in TFDS's own folder):",
+        f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats). To repeat "
+        "it, from the project's folder (give `--data_dir` and `--manual_dir` if the data is not in TFDS's own folder):",
         f"```\npython -m vampzoo.train --flagfile=saved_models/{name}/train.flags --run_dir=runs/{name}\n```",
         "## Limits and licence",
         _limits(config),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _data(spec, fingerprint, note):
+    lines = [spec.source if spec else "Data of the one who trained this model."]
+    if fingerprint in paper.DATA:
+        lines.append(f"Here: {paper.DATA[fingerprint]}.")
+    return " ".join([*lines, note]).strip()
 
 
 def _results(metrics, evaluation):

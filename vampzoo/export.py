@@ -78,12 +78,14 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
     if not run_dir.is_dir():
         raise zoo.ZooError(f"the run folder {run_dir} does not exist")
     config, model_config = zoo.read_config(run_dir)
+    if missing := {"data", "training"} - set(config):
+        raise zoo.ZooError(f"{run_dir / zoo.CONFIG} lacks {sorted(missing)}: not the configuration of a run")
     if model_config.prior == "vampprior_data" and not allow_training_images:
         raise zoo.ZooError(
             f"the prior of {run_dir} is vampprior_data: its weights contain training images. If you may publish those, "
             "give --allow_training_images"
         )
-    metrics = card.metrics(name, config, read_evaluation(run_dir, config), read_history(run_dir))
+    metrics = card.metrics(name, config, read_evaluation(run_dir, config), read_history(run_dir, config))
     train_flags = [
         line
         for line in read_text(run_dir / "train.flags", "vampzoo.train writes it").splitlines()
@@ -166,20 +168,20 @@ def read_evaluation(run_dir, config):
         for key in ("log_likelihood", "elbo", "num_images", "num_samples", "seed"):
             if not math.isfinite(evaluation[key]):
                 raise zoo.ZooError(f"{path}: {key} is {evaluation[key]}")
+        if evaluation["fingerprint"] != config["data"]["fingerprint"]:
+            raise zoo.ZooError(f"{path} is about other data than the run was trained on: run `{command}` again")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise zoo.ZooError(f"{path} is damaged ({error!r}): run `{command}` again") from error
-    if evaluation.get("fingerprint", config["data"].get("fingerprint")) != config["data"].get("fingerprint"):
-        raise zoo.ZooError(f"{path} is about other data than the run was trained on: run `{command}` again")
     return evaluation
 
 
-def read_history(run_dir):
-    """The rows of history.csv."""
+def read_history(run_dir, config):
+    """The rows of history.csv, once they are known to have what the best epoch was chosen by."""
     path = run_dir / "history.csv"
     rows = list(csv.DictReader(read_text(path, "vampzoo.train writes it").splitlines()))
     try:
         for row in rows:
-            int(row["epoch"]), float(row["validation_elbo"])
+            int(row["epoch"]), float(row[f"validation_{card.selected_by(config)}"])
     except (KeyError, TypeError, ValueError) as error:
         raise zoo.ZooError(f"{path} is damaged: {error!r}") from error
     if not rows:

@@ -6,14 +6,8 @@ import pathlib
 import numpy as np
 
 from vampzoo import datasets, evaluation, paper
+from vampzoo.card import MODELS
 
-MODELS = {
-    "vae": "VAE",
-    "hvae": "HVAE",
-    "conv_hvae": "ConvHVAE",
-    "pixel_hvae": "PixelHVAE",
-    "deep_vae": "VAE, two levels",
-}
 PRIORS = {
     "standard": "standard",
     "mog": "MoG",
