@@ -55,14 +55,13 @@ def _against_components(path, runs, value, ylabel):
         components = run.cell.settings()["model"].get("num_components")
         curves.setdefault(_label(run.cell), {}).setdefault(components, []).append(value(run.evaluation()))
     figure, [[axes]] = _figure(1, 1, 6, 4)
-    for label, points in curves.items():
+    for i, (label, points) in enumerate(curves.items()):
         if None in points:
-            level = axes.axhline(np.mean(points[None]), linestyle="--", label=label)
-            level.set_color(axes._get_lines.get_next_color())
+            axes.axhline(np.mean(points[None]), linestyle="--", color=f"C{i}", label=label)
             continue
         ks = sorted(points)
         means, sds = ([f(points[k]) for k in ks] for f in (np.mean, np.std))
-        axes.errorbar(ks, means, sds, marker="o", capsize=3, label=label)
+        axes.errorbar(ks, means, sds, marker="o", capsize=3, color=f"C{i}", label=label)
     axes.set(xscale="log", xlabel="K", ylabel=ylabel, title=datasets.DATASETS[runs[0].cell.dataset].title)
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -101,7 +100,7 @@ def _title(run):
 
 
 def _pseudo_inputs(run):
-    """Pseudo-inputs, and one of them (the same for every seed of Python) with samples around it."""
+    """Pseudo-inputs, and one of them, which the run's seed picks, with samples around it."""
     model = zoo.load(run.folder)
     if not hasattr(model.prior_layer, "pseudo_inputs"):
         raise ValueError(f"{run.folder} has no pseudo-inputs: figure 4 needs --priors=vampprior")
