@@ -41,7 +41,14 @@ def dataset(num_train=37, num_validation=10, dynamic=False):
 
 
 def model_config(**changes):
-    sizes = {"num_components": 3, "image_shape": IMAGE_SHAPE, "hidden_units": 4, "z1_size": 2, "z2_size": 2}
+    sizes = {
+        "model": "vae",
+        "num_components": 3,
+        "image_shape": IMAGE_SHAPE,
+        "hidden_units": 4,
+        "z1_size": 2,
+        "z2_size": 2,
+    }
     return ModelConfig(**{**sizes, **changes})
 
 

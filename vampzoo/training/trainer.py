@@ -164,7 +164,7 @@ class Trainer:
         self._best_unsaved = self.best_epoch > 0  # a kill may have come between checkpoint and weights
         self.folder.truncate_history(self.epochs_done)
         progress = Progress(self.config.epochs, initial=self.epochs_done, quiet=not self.folder.writer)
-        if resumed:
+        if resumed and self.folder.writer:
             progress.message(
                 f"resuming {self.folder.path} at epoch {self.epochs_done + 1}, step {int(self.position.step)}"
             )

@@ -1,0 +1,212 @@
+"""Trainings in processes of their own, to be killed: started by forking a server that has imported everything already."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import resource
+import runpy
+import socket
+import sys
+import tempfile
+
+import numpy as np
+import tiny_run
+
+from vampzoo import evaluation, training
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["child_runs"])
+
+
+def call(function, *arguments, timeout=300):
+    """The result of a function in a process of its own; what it raises is raised here."""
+    with CONTEXT.Pool(1) as pool:
+        return pool.apply_async(function, arguments).get(timeout)
+
+
+def start(function, *arguments):
+    """A running process."""
+    process = CONTEXT.Process(target=function, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def logical_devices(n):
+    """Splits the CPU into `n` devices; must come before TensorFlow computes anything."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * n)
+    return tf
+
+
+def save_result(trainer, path):
+    """What two runs are compared by: weights, and every number of the history that does not depend on the clock."""
+    history = [[float(v) for k, v in row.items() if k != "images_per_second"] for row in trainer.folder.read_history()]
+    with training.run_folder.atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, *tiny_run.weights(trainer.model), np.array(history))
+
+
+def assert_same_results(path, other):
+    with np.load(path) as a, np.load(other) as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def train(path, epochs=30, result=None):
+    """A whole training, with a checkpoint after every segment."""
+    trainer = tiny_run.trainer(
+        path,
+        config=tiny_run.training_config(epochs=epochs, patience=1000),
+        checkpoint_seconds=0,
+    )
+    trainer.fit()
+    if result is not None:
+        save_result(trainer, result)
+
+
+# === Replicas ===
+
+
+def train_on_replicas(path, num_replicas, batch_size):
+    """Terms of 50 steps, final weights, samples, ELBO and importance-sampled likelihood with the CPU as n devices."""
+    tf = logical_devices(num_replicas)
+    strategy = training.create_strategy("mirrored")
+    assert strategy.num_replicas_in_sync == num_replicas
+    return measure(tf, path, strategy, batch_size)
+
+
+def measure(tf, path, strategy, batch_size, writer=True):
+    config = tiny_run.training_config(batch_size=batch_size, objective="iwae", objective_samples=2)
+    folder = training.RunFolder(path, tiny_run.run_config(tiny_run.model_config(), config), writer=writer)
+    trainer = training.Trainer(
+        tiny_run.model_config(), config, tiny_run.dataset(), folder, strategy=strategy, jit_compile=False
+    )
+    terms = []
+    for step in range(50):
+        epoch, step = divmod(step, trainer.steps.steps_per_epoch)
+        arguments = map(tf.constant, (epoch + 1, step, step + 1, 1.0))
+        terms.append(trainer.steps.run(*arguments, tf.zeros([2], tf.float64)).numpy())
+    result, likelihoods = evaluation.evaluate(trainer.model, tiny_run.dataset().test, 7, map_rows=trainer.map_rows)
+    return {
+        "terms": np.array(terms),
+        "weights": tiny_run.weights(trainer.model),
+        "samples": trainer.model.sample(5, seed=1),
+        "elbo": result["elbo"],
+        "likelihoods": likelihoods,
+    }
+
+
+# === Workers ===
+
+
+def free_ports(n):
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def become_worker(index, ports):
+    os.environ["TF_CONFIG"] = json.dumps(
+        {
+            "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+            "task": {"type": "worker", "index": index},
+        }
+    )
+    return training.create_strategy("multi_worker")
+
+
+def measure_as_worker(index, ports, path, batch_size):
+    strategy = become_worker(index, ports)
+    import tensorflow as tf
+
+    return measure(tf, path, strategy, batch_size, writer=training.Workers(strategy).is_chief)
+
+
+def train_as_worker(index, ports, path, epochs, result):
+    """A whole training; its exit code is 3 if another worker was lost, 0 if a signal stopped it."""
+    strategy = become_worker(index, ports)
+    model = tiny_run.model_config()
+    config = tiny_run.training_config(epochs=epochs, patience=1000)
+    writer = training.Workers(strategy).is_chief
+    folder = training.RunFolder(path, tiny_run.run_config(model, config), writer=writer)
+    options = {"jit_compile": False, "image_epochs": 0, "checkpoint_seconds": 0}
+    trainer = training.Trainer(model, config, tiny_run.dataset(), folder, strategy=strategy, **options)
+    try:
+        trainer.fit()
+    except training.WorkerLost as error:
+        result.with_suffix(f".lost{index}").write_text(str(error))
+        os._exit(3)
+    except training.Interrupted:
+        os._exit(0)
+    if writer:
+        save_result(trainer, result)
+
+
+# === Limits ===
+
+
+def train_on_a_full_disk(path, epochs):
+    """Trains, and once a checkpoint is there no file may grow beyond a kilobyte. Returns the error's message."""
+    trainer = tiny_run.trainer(path, config=tiny_run.training_config(epochs=epochs))
+    trainer.checkpoint_seconds = 0
+    save = trainer.checkpoints.save
+
+    def save_and_fill():
+        save()
+        if trainer.epochs_done == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+
+    trainer.checkpoints.save = save_and_fill
+    try:
+        trainer.fit()
+    except training.RunFolderError as error:
+        return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def memory_of_a_long_run(path, epochs, early):
+    """Bytes in memory after `early` epochs and at the end."""
+    trainer = tiny_run.trainer(
+        path,
+        config=tiny_run.training_config(epochs=epochs, patience=epochs),
+        checkpoint_seconds=1.0,
+        image_epochs=20,
+    )
+    measured, append = {}, trainer.folder.append_history
+
+    def append_and_measure(row):
+        append(row)
+        if row["epoch"] in (early, epochs):
+            with open("/proc/self/statm") as file:
+                measured[row["epoch"]] = int(file.read().split()[1]) * resource.getpagesize()
+
+    trainer.folder.append_history = append_and_measure
+    trainer.fit()
+    return measured[early], measured[epochs]
+
+
+# === Programs ===
+
+
+def run_program(program, *arguments):
+    """Runs `python -m vampzoo.PROGRAM ARGUMENTS` here. Returns exit code, stdout and stderr."""
+    sys.argv = [program, *arguments]
+    code, texts = 0, []
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                runpy.run_module(f"vampzoo.{program}", run_name="__main__", alter_sys=True)
+            except SystemExit as end:
+                code = end.code or 0
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read())
+    return code, *texts

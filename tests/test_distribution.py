@@ -1,0 +1,70 @@
+"""One, two and four devices, one and two machines: the same numbers."""
+
+import child_runs
+import numpy as np
+import pytest
+
+from vampzoo import training
+
+
+def assert_equal_runs(run, reference):
+    np.testing.assert_allclose(run["terms"], reference["terms"], rtol=1e-5)
+    for name in ("samples", "elbo", "likelihoods"):
+        np.testing.assert_allclose(run[name], reference[name], rtol=1e-4, atol=1e-4)
+    for w, expected in zip(run["weights"], reference["weights"], strict=True):
+        np.testing.assert_allclose(w, expected, atol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    return child_runs.call(child_runs.train_on_replicas, tmp_path_factory.mktemp("one"), 1, 7)
+
+
+@pytest.mark.parametrize("num_replicas", [2, 4])
+def test_replicas_equal_one_device(tmp_path, one_device, num_replicas):
+    """7 images a batch and 2 in the last: neither can be divided evenly, and some replica gets none."""
+    run = child_runs.call(child_runs.train_on_replicas, tmp_path, num_replicas, 7)
+    assert_equal_runs(run, one_device)
+
+
+def test_two_processes_equal_one(tmp_path, one_device):
+    ports = child_runs.free_ports(2)
+    with child_runs.CONTEXT.Pool(2) as pool:
+        arguments = [(index, ports, tmp_path, 7) for index in (0, 1)]
+        runs = pool.starmap_async(child_runs.measure_as_worker, arguments, chunksize=1).get(300)
+    for run in runs:
+        assert_equal_runs(run, one_device)
+    np.testing.assert_array_equal(runs[0]["likelihoods"], runs[1]["likelihoods"])
+
+
+@pytest.mark.parametrize(
+    "tf_config",
+    [
+        None,
+        "{",
+        "[]",
+        '{"cluster": {}}',
+        '{"cluster": {"worker": []}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+    ],
+)
+def test_bad_tf_config(monkeypatch, tf_config):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if tf_config is not None:
+        monkeypatch.setenv("TF_CONFIG", tf_config)
+    with pytest.raises(ValueError, match=r'needs the environment variable TF_CONFIG.*"index": 0'):
+        training.create_strategy("multi_worker")
+
+
+def test_unknown_strategy():
+    with pytest.raises(ValueError, match="'tpu' is unknown; the valid values are: auto, one_device, mirrored"):
+        training.create_strategy("tpu")
+
+
+def test_workers_of_one_process():
+    import tensorflow as tf
+
+    workers = training.Workers(tf.distribute.get_strategy())
+    assert workers.is_chief and workers.num == 1
+    np.testing.assert_array_equal(workers.gather(3, True, 0), [[3, 1, 0]])
