@@ -1,0 +1,82 @@
+"""The package as a whole: a light import, the backend, documentation, and who may know what."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import vampzoo
+
+SOURCES = sorted(pathlib.Path(vampzoo.__file__).parent.rglob("*.py"))
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_import_is_light():
+    heavy = "{'tensorflow', 'keras', 'numpy', 'tensorflow_probability', 'tensorflow_datasets', 'matplotlib', 'scipy'}"
+    done = python(
+        f"import vampzoo, vampzoo.config, sys; loaded = {heavy} & set(sys.modules); assert not loaded, loaded"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_keras_backend_is_refused_at_once():
+    done = python("import vampzoo", KERAS_BACKEND="jax")
+    assert done.returncode != 0
+    assert "vampzoo needs Keras' TensorFlow backend, but KERAS_BACKEND='jax'" in done.stderr
+    assert python("import vampzoo", KERAS_BACKEND="tensorflow").returncode == 0
+
+
+def test_names():
+    assert importlib.metadata.version("vampzoo") == vampzoo.__version__
+    assert set(vampzoo.__all__) <= set(dir(vampzoo))
+    for name in vampzoo._SUBMODULES:
+        assert importlib.util.find_spec(f"vampzoo.{name}"), name
+    assert callable(vampzoo.random.key)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = vampzoo.nonsense
+
+
+def public_definitions(path):
+    """(name, node) of a module and of its public classes and functions."""
+    module = ast.parse(path.read_text())
+    yield "module", module
+    for node in module.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name, node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(pathlib.Path(vampzoo.__file__).parent)))
+def test_every_public_definition_has_a_docstring(path):
+    missing = [
+        name
+        for name, node in public_definitions(path)
+        if not ast.get_docstring(node) and not (name == "module" and not node.body) and name != "main"
+    ]
+    assert not missing
+
+
+PROGRAMS = tuple(path.name for path in SOURCES if 'if __name__ == "__main__"' in path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("word", "where"),
+    [
+        ("Strategy(", ("training",)),  # of tf.distribute
+        ("tensorflow_datasets", ("datasets",)),
+        ("flags.DEFINE", PROGRAMS),
+    ],
+)
+def test_only_some_know(word, where):
+    package = pathlib.Path(vampzoo.__file__).parent
+    users = {str(path.relative_to(package)) for path in SOURCES if word in path.read_text()}
+    assert users and not {user for user in users if not user.startswith(where)}
