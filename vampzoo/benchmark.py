@@ -80,6 +80,7 @@ def readable(values, path=""):
 
 
 def progress(text):
+    """Says on stderr what is being measured."""
     print(text, file=sys.stderr, flush=True)
 
 

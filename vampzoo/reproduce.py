@@ -171,6 +171,7 @@ def write(what, chosen, runs, complete):
 
 
 def write_preset_table():
+    """Writes the table of presets from what their folders record."""
     from vampzoo import tables, zoo
     from vampzoo.training.run_folder import write_text
 

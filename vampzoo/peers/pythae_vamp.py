@@ -12,6 +12,8 @@ from vampzoo.peers import Unsupported, torch_mlp
 
 
 class Encoder(BaseEncoder):
+    """q(z|x) of the paper's VAE."""
+
     def __init__(self, config):
         super().__init__()
         size, units = math.prod(config.image_shape), config.hidden_units
@@ -24,6 +26,8 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
+    """p(x|z) of the paper's VAE."""
+
     def __init__(self, config):
         super().__init__()
         size, units = math.prod(config.image_shape), config.hidden_units

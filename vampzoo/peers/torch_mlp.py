@@ -41,6 +41,7 @@ class Gaussian(nn.Module):
 
 
 def mlp(in_features, units):
+    """Two gated dense layers."""
     return nn.Sequential(Gate(in_features, units), Gate(units, units))
 
 
@@ -69,6 +70,8 @@ class Twin(nn.Module):
 
 
 class VAE(Twin):
+    """The twin of `vampzoo.models.VAE`."""
+
     def __init__(self, config):
         super().__init__(config)
         size, units = math.prod(config.image_shape), config.hidden_units
@@ -87,6 +90,8 @@ class VAE(Twin):
 
 
 class HVAE(Twin):
+    """The twin of `vampzoo.models.HVAE`."""
+
     def __init__(self, config):
         super().__init__(config)
         size, units = math.prod(config.image_shape), config.hidden_units
@@ -124,10 +129,12 @@ def draw(mean, log_var, noise):
 
 
 def log_normal(z, mean, log_var):
+    """log N(z; mean, exp(log_var)) over the last axis, [B]."""
     return -0.5 * (math.log(2 * math.pi) + log_var + (z - mean).square() * (-log_var).exp()).sum(1)  # [B]
 
 
 def distortion(logits, x):
+    """-log p(x|z) for clipped Bernoulli logits, [B]."""
     logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
     return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)  # [B]
 
