@@ -148,6 +148,13 @@ def test_graph_holds_no_python_function_and_nothing_compiled(preset):
     assert not compiled
 
 
+def test_every_variable_is_stored_once(preset, model):
+    checkpoint = tf.train.load_checkpoint(str(preset / "1" / "variables" / "variables"))
+    shapes = {k: v for k, v in checkpoint.get_variable_to_shape_map().items() if k != "_CHECKPOINTABLE_OBJECT_GRAPH"}
+    mixture = 5 + 2 * 5 * 4  # logits, means and log-variances
+    assert sum(int(np.prod(shape)) for shape in shapes.values()) == model.count_params() + mixture
+
+
 def test_pseudo_inputs_are_encoded_at_export_only(model):
     served = serving.ServedModel(model)
     signatures = served.signatures()

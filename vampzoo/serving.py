@@ -147,8 +147,8 @@ def export(model, folder, name):
     """
     folder = pathlib.Path(folder)
     served = ServedModel(model)
+    # The archive finds the variables that its endpoints use; `track(model)` would store each a second time.
     archive = keras.export.ExportArchive()
-    archive.track(model)
     archive.add_variable_collection("prior_parameters", served.prior_variables)
     signatures = served.signatures()
     for signature, (function, specs) in signatures.items():
