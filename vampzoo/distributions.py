@@ -151,6 +151,10 @@ class PixelBernoulli(tfd.Bernoulli):
     def _log_prob(self, x):
         return tf.cast(x, tf.float32) * self.logits - tf.nn.softplus(self.logits)
 
+    def _sample_n(self, n, seed):
+        probabilities = tf.broadcast_to(tf.sigmoid(self.logits), tf.concat([[n], tf.shape(self.logits)], axis=0))
+        return random.bernoulli(probabilities, _key(seed))
+
 
 class DiscretizedLogistic(tfd.Distribution):
     """A logistic distribution collected into 256 bins of width 1/256 on [0, 1).

@@ -12,6 +12,7 @@ from keras import ops
 
 from vampzoo.distributions import LOG_VAR_RANGE
 from vampzoo.layers import GatedConv2D, GatedDense, affine, uniform_fan_in
+from vampzoo.pixel_cnn import PixelCNN
 
 
 def _seeds(seed):
@@ -95,12 +96,13 @@ def mlp_joint_decoder(z1_size, z2_size, image_shape, likelihood, units, seed, na
     return keras.Model([z1, z2], image_head(h, image_shape, likelihood, seeds), name=name)
 
 
-# === Convolutions: ConvHVAE, and the encoders of PixelHVAE ===
+# === Convolutions: ConvHVAE and PixelHVAE ===
 
 # (filters, kernel size, stride, padding) of gated convolutions; the last one's 6 maps of H/4 x W/4 are the features.
 _Q_Z2_CONVOLUTIONS = ((32, 7, 1, 3), (32, 3, 2, 1), (64, 5, 1, 2), (64, 3, 2, 1), (6, 3, 1, 1))
 _Q_Z1_CONVOLUTIONS = ((32, 3, 1, 1), (32, 3, 2, 1), (64, 3, 1, 1), (64, 3, 2, 1), (6, 3, 1, 1))
 _P_X_CONVOLUTIONS = ((64, 3, 1, 1),) * 4
+_PIXEL_CNN_FILTERS = 64
 
 
 def _convolve(h, convolutions, seeds):
@@ -150,23 +152,56 @@ def conv_joint_decoder(z1_size, z2_size, image_shape, likelihood, units, seed, n
     h2 = GatedDense(units, seed=next(seeds))(z2)
     h = GatedDense(math.prod(image_shape), seed=next(seeds))([h1, h2])  # [B, D]
     h = _convolve(keras.layers.Reshape(image_shape)(h), _P_X_CONVOLUTIONS, seeds)  # [B, H, W, 64]
-    return keras.Model([z1, z2], pointwise_image_head(h, image_shape[-1], likelihood, seeds), name=name)
+    outputs = [head(h) for head in pointwise_heads(image_shape[-1], h.shape[-1], likelihood, seeds)]  # [B, H, W, C]
+    return keras.Model([z1, z2], outputs[0] if len(outputs) == 1 else outputs, name=name)
 
 
-def pointwise_image_head(h, channels, likelihood, seeds):
-    """As `image_head`, with 1x1 convolutions on feature maps [B, H, W, F]."""
-    fan_in = h.shape[-1]
+def pointwise_heads(channels, fan_in, likelihood, seeds):
+    """As `image_head`, 1x1 convolutions [B, H, W, F] -> [B, H, W, C]: a list of layers, one for each parameter."""
     names = ("logits",) if likelihood == "bernoulli" else ("mean", "log_scale")
-    outputs = []
-    for name in names:
-        seed = next(seeds)
-        outputs.append(
-            keras.layers.Conv2D(
-                channels,
-                1,
-                kernel_initializer=uniform_fan_in(fan_in, seed),
-                bias_initializer=uniform_fan_in(fan_in, seed + 1),
-                name=name,
-            )(h)
-        )  # [B, H, W, C]
-    return outputs[0] if likelihood == "bernoulli" else outputs
+    return [
+        keras.layers.Conv2D(
+            channels,
+            1,
+            kernel_initializer=uniform_fan_in(fan_in, seed),
+            bias_initializer=uniform_fan_in(fan_in, seed + 1),
+            name=name,
+        )
+        for name, seed in zip(names, seeds, strict=False)
+    ]
+
+
+def pixel_features(z1_size, z2_size, image_shape, seed, name="p_x_features"):
+    """(z1 [B, M1], z2 [B, M2]) -> what a PixelCNN takes of the latents, [B, H, W, 64].
+
+    Gated M -> D for each latent, a C-channel map each, then an unmasked 3x3 convolution. In the paper's code that
+    convolution is masked together with the one of x, and the maps are hidden at the current and later pixels.
+    """
+    seeds = _seeds(seed)
+    z1, z2 = keras.Input((z1_size,), name="z1"), keras.Input((z2_size,), name="z2")
+    maps = [
+        keras.layers.Reshape(image_shape)(GatedDense(math.prod(image_shape), seed=next(seeds))(z)) for z in (z1, z2)
+    ]
+    convolution = keras.layers.Conv2D(
+        _PIXEL_CNN_FILTERS,
+        3,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=uniform_fan_in(_pixel_cnn_fan_in(image_shape), next(seeds)),
+        name="features",
+    )
+    return keras.Model([z1, z2], convolution(keras.layers.Concatenate()(maps)), name=name)
+
+
+def pixel_cnn(image_shape, likelihood, seed, name="p_x"):
+    """(x [B, H, W, C], features [B, H, W, 64]) -> p(x|z1, z2): mask A, 7 times mask B, 1x1 out; a `PixelCNN`."""
+    seeds = _seeds(seed)
+    heads = pointwise_heads(image_shape[-1], _PIXEL_CNN_FILTERS, likelihood, seeds)
+    network = PixelCNN(_PIXEL_CNN_FILTERS, 8, _pixel_cnn_fan_in(image_shape), heads, seeds, name=name)
+    network.build([(None, *image_shape), (None, *image_shape[:2], _PIXEL_CNN_FILTERS)])
+    return network
+
+
+def _pixel_cnn_fan_in(image_shape):
+    """Of the 3x3 kernel on x and both maps, which is one in the paper's code and two here."""
+    return 9 * 3 * image_shape[-1]

@@ -3,6 +3,7 @@
 from vampzoo import networks, priors
 from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
+from vampzoo.models.pixel_hvae import PixelHVAE
 from vampzoo.models.vae import VAE
 
 
@@ -71,6 +72,19 @@ def _conv_hvae(config, prior, seeds):
     return model
 
 
+def _pixel_hvae(config, prior, seeds):
+    shape = config.image_shape
+    model = PixelHVAE(
+        **_conv_encoders(config, seeds),
+        p_x_features=networks.pixel_features(config.z1_size, config.z2_size, shape, next(seeds)),
+        p_x=networks.pixel_cnn(shape, config.likelihood, next(seeds)),
+        prior=prior,
+        likelihood=config.likelihood,
+    )
+    model.importance_chunk = _conv_importance_chunk(shape)
+    return model
+
+
 def _conv_importance_chunk(image_shape):
     """Samples evaluated at once by convolutional decoders: 250 of 28x28 pixels."""
     return max(1, 250 * 28 * 28 // (image_shape[0] * image_shape[1]))
@@ -102,4 +116,4 @@ def _deep_vae(config, prior, seeds):
     )
 
 
-_BUILDERS = {"vae": _vae, "hvae": _hvae, "deep_vae": _deep_vae, "conv_hvae": _conv_hvae}
+_BUILDERS = {"vae": _vae, "hvae": _hvae, "deep_vae": _deep_vae, "conv_hvae": _conv_hvae, "pixel_hvae": _pixel_hvae}

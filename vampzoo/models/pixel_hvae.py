@@ -1,0 +1,55 @@
+"""The HVAE with an autoregressive decoder (PixelHVAE): Eq. 10-15 with p(x|z1, z2) a PixelCNN."""
+
+import tensorflow as tf
+
+from vampzoo import random
+from vampzoo.distributions import image_likelihood
+from vampzoo.models.hvae import HVAE
+
+
+class PixelHVAE(HVAE):
+    """The two-layer model whose pixels depend on the pixels before them as well as on both latents.
+
+    Images that it decodes are drawn from p(x|z1, z2) pixel by pixel: such a decoder has no mean image.
+
+    Args:
+        p_x_features: (z1 [B, M1], z2 [B, M2]) -> features [B, H, W, F] that condition every pixel.
+        p_x: a `vampzoo.pixel_cnn.PixelCNN`.
+        **networks: the others, as for `HVAE`.
+    """
+
+    def __init__(self, *, p_x_features, p_x, name="pixel_hvae", **networks):
+        super().__init__(p_x=p_x, name=name, **networks)
+        self.p_x_features = p_x_features
+        # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
+        self.__dict__["_compiled_draw"] = tf.function(self._draw, jit_compile=True, autograph=False)
+
+    def p_x(self, z1, z2, x=None, training=False):
+        """prod_i p(x_i | x_1 ... x_{i-1}, z1, z2), teacher-forced: pixel i's factor given the pixels of x before it.
+
+        Args:
+            z1: [B, M1].
+            z2: [B, M2].
+            x: [B, H, W, C], or [1, H, W, C] for many latents.
+            training: whether batch normalisation uses the statistics of the batch and updates the moving ones.
+
+        Raises:
+            ValueError: without x.
+        """
+        if x is None:
+            raise ValueError(
+                "p(x|z1, z2) of a PixelHVAE needs x: a pixel's distribution depends on the pixels before it"
+            )
+        features = self.p_x_features([z1, z2])  # [B, H, W, F]
+        return image_likelihood(self.likelihood, self.p_x_network([x, features], training=training))
+
+    def decode_posterior(self, latents, seed=0):
+        # XLA compiles the loop where it may; within another graph (an exported one, say) the loop is part of that.
+        draw = self._compiled_draw if tf.executing_eagerly() else self._draw
+        return draw(latents["z1"], latents["z2"], random.key(seed))
+
+    def _draw(self, z1, z2, seed):
+        def draw_pixel(parameters, i):
+            return image_likelihood(self.likelihood, parameters).sample(seed=random.fold_in(seed, i))
+
+        return self.p_x_network.generate(self.p_x_features([z1, z2]), self.image_shape[-1], draw_pixel)
