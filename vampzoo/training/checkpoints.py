@@ -65,8 +65,9 @@ class Checkpoints:
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
                 return True
-            except (tf.errors.OpError, AssertionError, ValueError, OSError) as error:
-                report(f"checkpoint {path} is damaged ({str(error).splitlines()[0]}); trying the one before")
+            except Exception as error:  # of a damaged file TensorFlow raises nearly anything
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                report(f"checkpoint {path} is damaged ({reason}); trying the one before")
         if paths:
             raise RunFolderError(f"no checkpoint in {self._folder} can be read; use --overwrite to start anew")
         return False
