@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from vampzoo import datasets
+from vampzoo.config import TrainingConfig
 
 # How a column of the tables is called -> the flags that make it.
 PRIORS = {
@@ -101,16 +102,18 @@ class Run:
     def _check(self, config, train_flags):
         expected = self.cell.settings()
         expected["training"] = {**expected["training"], "seed": self.seed}
+        # A run of an older version lacks the settings that came since, and did what is their default now.
+        recorded = {**config, "training": {**dataclasses.asdict(TrainingConfig()), **config["training"]}}
         for section, fields in expected.items():
             for name, value in fields.items():
-                if config[section][name] != value:
+                if recorded[section][name] != value:
                     raise ValueError(
-                        f"{self.folder} holds another run: {section}.{name} is {config[section][name]!r}, not {value!r}"
+                        f"{self.folder} holds another run: {section}.{name} is {recorded[section][name]!r}, not {value!r}"
                     )
         for flag in train_flags:
             name, _, text = flag.lstrip("-").partition("=")
             for section in ("model", "training"):
-                value = config[section].get(name)
+                value = recorded[section].get(name)
                 if isinstance(value, int | float | str) and not isinstance(value, bool) and type(value)(text) != value:
                     raise ValueError(f"{self.folder} holds another run: {name} is {value!r}, not {text!r}")
 

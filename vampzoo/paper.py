@@ -41,6 +41,8 @@ DATA = {
     "seed, as the paper's were with another",
     "bf096c8a27133f4b76f2706c6d499c6b3017f2e4fe94baa9f7232486222cfb8b": "rebuilt split: the original digits in the "
     "original order, binarised once by another draw than the paper's",
+    "ae4a2eeeb196469ab2c438131bb5f7cec09a9b62d96bd43bfea3a8ec86a54993": "rebuilt split: the original drawings, resized to "
+    "28x28 anew and split at random",
     "6d1e0f852357b98d77b524e1f2cfa6f08da8cfafe648ded084e39950e65ad4d9": "the original digits; validation and test images "
     "binarised once with a fixed seed",
 }
