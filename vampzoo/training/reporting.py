@@ -51,6 +51,7 @@ class Progress:
         )
         self._bar.set_postfix_str(text)
         now = time.monotonic()
+        force = force or row["epoch"] == self._epochs
         if self._bar.disable and not self._quiet and (force or now - self._last_line >= LINE_SECONDS):
             self._last_line = now
             remaining = (self._epochs - row["epoch"]) * (now - self._start) / max(1, row["epoch"] - self._initial)
