@@ -19,7 +19,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["child_runs"])
 
 
-def call(function, *arguments, timeout=300):
+def call(function, *arguments, timeout=900):
     """The result of a function in a process of its own; what it raises is raised here."""
     with CONTEXT.Pool(1) as pool:
         return pool.apply_async(function, arguments).get(timeout)

@@ -20,11 +20,6 @@ def open_folder(path, overwrite=False, **training):
     return RunFolder(path, config, "--seed=0\n", overwrite)
 
 
-def close(folder):
-    """What the end of a process does."""
-    folder._lock.close()
-
-
 def test_new_folder_has_its_files(tmp_path):
     folder = open_folder(tmp_path / "a" / "run")
     assert json.loads(folder.config_path.read_text()) == json.loads(json.dumps(CONFIG))
@@ -33,17 +28,17 @@ def test_new_folder_has_its_files(tmp_path):
 
 
 def test_same_settings_open_again_and_others_are_refused_by_flag(tmp_path):
-    close(open_folder(tmp_path))
-    close(open_folder(tmp_path))
+    open_folder(tmp_path).close()
+    open_folder(tmp_path).close()
     with pytest.raises(RunFolderError, match=r"--learning_rate \(training.learning_rate was 0.0005, is now 0.1\)"):
         open_folder(tmp_path, learning_rate=0.1)
-    close(open_folder(tmp_path, learning_rate=0.1, overwrite=True))
+    open_folder(tmp_path, learning_rate=0.1, overwrite=True).close()
     with pytest.raises(RunFolderError, match="--learning_rate"):
         open_folder(tmp_path)
 
 
 def test_changed_data_are_refused(tmp_path):
-    close(open_folder(tmp_path))
+    open_folder(tmp_path).close()
     other = {**CONFIG, "data": {**CONFIG["data"], "fingerprint": "1" * 64}}
     with pytest.raises(RunFolderError, match="the data changed"):
         RunFolder(tmp_path, other)
@@ -51,13 +46,13 @@ def test_changed_data_are_refused(tmp_path):
 
 @pytest.mark.parametrize("change", [{"epochs": 7}, {"patience": 7}])
 def test_what_extends_a_run_is_taken(tmp_path, change):
-    close(open_folder(tmp_path))
+    open_folder(tmp_path).close()
     folder = open_folder(tmp_path, **change)
     assert json.loads(folder.config_path.read_text())["training"].items() >= change.items()
 
 
 def test_settings_that_the_old_version_did_not_have(tmp_path):
-    close(open_folder(tmp_path))
+    open_folder(tmp_path).close()
     config = json.loads((tmp_path / "config.json").read_text())
     del config["training"]["mixed_precision"]
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -68,7 +63,7 @@ def test_settings_that_the_old_version_did_not_have(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model": 3}', "null", '{"model": {}, "data": [1], "training": {}}'])
 def test_damaged_config(tmp_path, text):
-    close(open_folder(tmp_path))
+    open_folder(tmp_path).close()
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(RunFolderError, match=r"config\.json is damaged .*--overwrite"):
         open_folder(tmp_path)
@@ -87,7 +82,7 @@ def test_overwrite_deletes_everything(tmp_path):
     folder = open_folder(tmp_path)
     (folder.checkpoints / "ckpt-1.index").write_text("x")
     folder.append_history({"epoch": 1})
-    close(folder)
+    folder.close()
     folder = open_folder(tmp_path, overwrite=True)
     assert not list(folder.checkpoints.iterdir())
     assert folder.read_history() == []
@@ -98,7 +93,7 @@ def test_second_training_is_refused_until_the_first_ends(tmp_path):
     for overwrite in (False, True):
         with pytest.raises(RunFolderError, match="another training is using the run folder"):
             open_folder(tmp_path, overwrite=overwrite)
-    close(first)
+    first.close()
     open_folder(tmp_path)
 
 
@@ -123,7 +118,7 @@ def _open_as_nobody(path, connection):
 def test_folder_without_the_right_to_write():
     with tempfile.TemporaryDirectory() as folder:  # pytest's own temporary folders are closed to others
         os.chmod(folder, 0o755)
-        close(open_folder(folder))
+        open_folder(folder).close()
         here, there = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(target=_open_as_nobody, args=(folder, there))
         process.start()
@@ -176,7 +171,7 @@ def test_atomic_path_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_temporary_files_of_a_killed_run_are_removed(tmp_path):
-    close(open_folder(tmp_path))
+    open_folder(tmp_path).close()
     (tmp_path / ".writing.1.model.weights.h5").write_text("half")
     open_folder(tmp_path)
     assert not list(tmp_path.glob(".writing*"))

@@ -64,10 +64,15 @@ def run_config(model, config):
     }
 
 
+_folders = {}  # by path
+
+
 def trainer(path, model=None, config=None, data=None, overwrite=False, **options):
     """A `Trainer` in the run folder `path`; without image grids, which cost more than all the rest."""
     model, config = model or model_config(), config or training_config()
-    folder = training.RunFolder(path, run_config(model, config), "--seed=0\n", overwrite)
+    if path in _folders:
+        _folders[path].close()  # as if the training before had been in another process
+    folder = _folders[path] = training.RunFolder(path, run_config(model, config), "--seed=0\n", overwrite)
     options = {"jit_compile": False, "image_epochs": 0, **options}
     return training.Trainer(model, config, data or dataset(), folder, **options)
 

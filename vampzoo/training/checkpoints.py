@@ -60,7 +60,7 @@ class Checkpoints:
             RunFolderError: if there are checkpoints but none can be read.
         """
         state = tf.train.get_checkpoint_state(str(self._folder))
-        paths = list(state.all_model_checkpoint_paths)[::-1] if state else self._unlisted()
+        paths = (list(state.all_model_checkpoint_paths)[::-1] if state else []) or self._unlisted()
         for path in paths:
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()

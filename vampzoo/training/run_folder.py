@@ -102,6 +102,10 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
 
+    def close(self):
+        """Lets go of the lock, for another training in the same process; the end of the process does so by itself."""
+        self._lock.close()
+
     @property
     def config_path(self):
         return self.path / "config.json"

@@ -1,0 +1,388 @@
+"""The training loop: schedule, early stopping, and that a stopped run goes on as if it had not been stopped."""
+
+import itertools
+import math
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_run
+
+import vampzoo
+from vampzoo import random, training
+from vampzoo.training.checkpoints import Checkpoints
+from vampzoo.training.trainer import create_optimizer
+
+
+def rows(folder):
+    """The history without what depends on the clock."""
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in folder.read_history()]
+
+
+def state(trainer):
+    """Everything that decides how a training goes on."""
+    trackables = (trainer.optimizer, trainer._best_weights, trainer.early_stopping)
+    variables = [v for t in trackables for v in t.variables]
+    variables += [trainer.position.epoch, trainer.position.step, trainer.position.sums]
+    return tiny_run.weights(trainer.model) + [np.array(v) for v in variables]
+
+
+def assert_same(actual, expected):
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    trainer = tiny_run.trainer(tmp_path_factory.mktemp("uninterrupted"))
+    trainer.fit()
+    return trainer
+
+
+def test_history(uninterrupted):
+    history = uninterrupted.folder.read_history()
+    assert [int(row["epoch"]) for row in history] == [1, 2, 3, 4, 5, 6]
+    assert [float(row["beta"]) for row in history] == [0.5, 1, 1, 1, 1, 1]
+    for row in history:
+        assert float(row["elbo"]) == pytest.approx(-float(row["distortion"]) - float(row["rate_z"]))
+    assert float(history[-1]["elbo"]) > float(history[0]["elbo"])
+    best = np.maximum.accumulate([float(row["validation_elbo"]) for row in history])
+    np.testing.assert_array_equal([float(row["best_validation_elbo"]) for row in history], best)
+
+
+def test_weights_of_the_best_epoch_are_what_load_gives(uninterrupted):
+    loaded = vampzoo.load(uninterrupted.folder.path)
+    assert_same(tiny_run.weights(loaded), tiny_run.weights(uninterrupted.model))
+    seed = random.key(uninterrupted.config.seed, 3, uninterrupted.best_epoch)
+    elbo = uninterrupted.validation_elbo(seed)["elbo"].mean()
+    assert elbo == pytest.approx(uninterrupted.best_validation, rel=1e-6)
+
+
+def test_best_weights_only_change_when_validation_improves(tmp_path, monkeypatch):
+    losses = iter([3.0, 1.0, 2.0, 5.0])
+    trainer = tiny_run.trainer(tmp_path, config=tiny_run.training_config(epochs=4))
+    seen = []
+
+    def scripted(seed):
+        seen.append(tiny_run.weights(trainer.model))
+        return {"elbo": -np.array([next(losses)])}
+
+    monkeypatch.setattr(trainer, "validation_elbo", scripted)
+    trainer.fit()
+    assert trainer.best_epoch == 2
+    assert_same(tiny_run.weights(trainer.model), seen[1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema_momentum": 0.9, "weight_decay": 0.1, "learning_rate_decay_epochs": 6},
+        {"mixed_precision": "float16", "optimizer": "adam"},
+        {"objective": "iwae", "objective_samples": 2, "selection": "importance_bound", "selection_samples": 3},
+    ],
+)
+def test_resumed_run_is_the_uninterrupted_one(tmp_path, changes):
+    config = tiny_run.training_config(**changes)
+    whole = tiny_run.trainer(tmp_path / "whole", config=config)
+    whole.fit()
+    tiny_run.trainer(tmp_path / "parts", config=tiny_run.training_config(**changes, epochs=2)).fit()
+    parts = tiny_run.trainer(tmp_path / "parts", config=config)
+    parts.fit()
+    assert_same(state(parts), state(whole))
+    assert rows(parts.folder) == rows(whole.folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_mid_epoch(tmp_path, monkeypatch, uninterrupted, number):
+    trainer = tiny_run.trainer(tmp_path)
+    run, calls = trainer.steps.run, []
+
+    def run_and_signal(*args):
+        calls.append(args)
+        if len(calls) == 4:
+            os.kill(os.getpid(), number)
+        return run(*args)
+
+    monkeypatch.setattr(trainer.steps, "run", run_and_signal)
+    before = signal.getsignal(number)
+    with pytest.raises(training.Interrupted) as interruption:
+        trainer.fit()
+    assert interruption.value.signal_number == number
+    assert signal.getsignal(number) is before
+    assert (trainer.epochs_done, int(trainer.position.step)) != (0, 0)
+
+    resumed = tiny_run.trainer(tmp_path)
+    resumed.fit()
+    assert_same(state(resumed), state(uninterrupted))
+    assert rows(resumed.folder) == rows(uninterrupted.folder)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    config = tiny_run.training_config(epochs=2)
+    first = tiny_run.trainer(tmp_path, config=config)
+    first.fit()
+    again = tiny_run.trainer(tmp_path, config=config)
+    again.steps.run = None  # whoever calls it fails
+    again.fit()
+    assert_same(state(again), state(first))
+
+
+def test_best_weights_are_written_again_if_they_are_gone(tmp_path, uninterrupted):
+    config = tiny_run.training_config(epochs=2)
+    tiny_run.trainer(tmp_path, config=config).fit()
+    (tmp_path / "model.weights.h5").unlink()
+    again = tiny_run.trainer(tmp_path, config=config)
+    again.fit()
+    assert_same(tiny_run.weights(vampzoo.load(tmp_path)), tiny_run.weights(again.model))
+
+
+def test_an_epoch_is_the_same_however_it_is_cut(tmp_path):
+    sums = []
+    for cuts in ([0, 5], [0, 1, 3, 4, 5]):
+        trainer = tiny_run.trainer(tmp_path / str(len(cuts)))
+        total = tf.zeros([2], tf.float64)
+        for first, last in itertools.pairwise(cuts):
+            total = trainer.steps.run(*map(tf.constant, (1, first, last, 0.5)), total)
+        sums.append([total.numpy(), *tiny_run.weights(trainer.model)])
+    assert_same(*sums)
+
+
+def test_seed_decides(tmp_path):
+    runs = []
+    for i, seed in enumerate((0, 1)):
+        trainer = tiny_run.trainer(tmp_path / str(i), config=tiny_run.training_config(epochs=1, seed=seed))
+        runs.append(tiny_run.weights(trainer.fit()))
+    assert not any(np.array_equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+# === Steps ===
+
+
+def test_every_image_is_used_once_an_epoch_and_the_partial_batch_counts_by_its_size(tmp_path):
+    trainer = tiny_run.trainer(tmp_path)
+    steps, seen = trainer.steps, []
+    order = random.permutation(37, random.fold_in(random.key(0), 0, 1))
+    for step in range(steps.steps_per_epoch):
+        x, weights, _ = steps._global_batch(order, tf.constant(1), tf.constant(step))
+        seen.append(x.numpy()[weights.numpy() == 1])
+    assert [len(s) for s in seen] == [8, 8, 8, 8, 5]
+    assert sorted(x.tobytes() for x in np.concatenate(seen)) == sorted(x.tobytes() for x in trainer.dataset.train)
+
+
+def test_dynamic_images_are_drawn_anew_at_each_use(tmp_path):
+    trainer = tiny_run.trainer(tmp_path, data=tiny_run.dataset(dynamic=True))
+    order = tf.range(37)
+    draws = [trainer.steps._global_batch(order, tf.constant(e), tf.constant(0))[0].numpy() for e in (1, 2, 1)]
+    assert set(np.unique(draws)) == {0.0, 1.0}
+    assert not np.array_equal(draws[0], draws[1])
+    np.testing.assert_array_equal(draws[0], draws[2])
+
+
+def test_half_gates_are_normalised_by_themselves(tmp_path):
+    """After one step Adam's first moment is a tenth of the normalised gradient: of norm 1 for every tensor."""
+    trainer = tiny_run.trainer(tmp_path, model=tiny_run.model_config(model="hvae"))
+    trainer.steps.run(*map(tf.constant, (1, 0, 1, 1.0)), tf.zeros([3], tf.float64))
+    moments = {v.path: 10 * v.numpy() for v in trainer.optimizer.variables if "momentum" in v.path}
+    gates = [m for path, m in moments.items() if "gated" in path]
+    assert len(gates) == 2 * 10  # kernel and bias of each gated layer of the HVAE
+    for m in gates:
+        for half in np.split(m, 2, axis=-1):
+            assert np.linalg.norm(half) == pytest.approx(1.0, abs=1e-2)
+
+
+# === Early stopping ===
+
+
+def test_early_stopping_on_a_scripted_sequence():
+    early = training.EarlyStopping(patience=2, warmup_epochs=3)
+    losses = [5.0, 6.0, 6.0, 6.0, 4.0, 4.0, 4.1, 3.9, 4.0, 4.0, 4.0]
+    improved = [early.update(epoch, loss) for epoch, loss in enumerate(losses, start=1) if not early.should_stop]
+    assert improved == [True, False, False, False, True, False, False, True, False, False, False]
+    assert early.should_stop  # three epochs without improvement, more than the patience of two
+    assert (int(early.best_epoch), float(early.best_loss)) == (8, 3.9)
+
+
+def test_early_stopping_counts_from_the_last_epoch_of_the_warm_up():
+    early = training.EarlyStopping(patience=0, warmup_epochs=3)
+    stops = []
+    for epoch in (1, 2, 3):
+        early.update(epoch, float(epoch))
+        stops.append(early.should_stop)
+    assert stops == [False, False, True]
+
+
+def test_training_stops_early_and_more_patience_goes_on(tmp_path, monkeypatch):
+    def fit(patience):
+        config = tiny_run.training_config(epochs=9, warmup_epochs=0, patience=patience)
+        trainer = tiny_run.trainer(tmp_path, config=config)
+        monkeypatch.setattr(trainer, "validation_elbo", lambda seed: {"elbo": -np.ones(1)})
+        trainer.fit()
+        return trainer.epochs_done
+
+    assert fit(patience=1) == 3  # the first epoch, then more than one without improvement
+    assert fit(patience=3) == 5
+
+
+# === Not finite ===
+
+
+def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    trainer = tiny_run.trainer(tmp_path, checkpoint_seconds=0)
+    run = trainer.steps.run
+
+    def run_and_break(epoch, first, last, beta, sums):
+        if int(epoch) == 3:
+            trainer.model.trainable_weights[-1].assign(tf.fill(trainer.model.trainable_weights[-1].shape, math.nan))
+        return run(epoch, first, last, beta, sums)
+
+    monkeypatch.setattr(trainer.steps, "run", run_and_break)
+    with pytest.raises(
+        training.NotFinite, match=r"not finite in epoch 3, steps 0 .*checkpoints; a smaller --learning_rate"
+    ):
+        trainer.fit()
+    resumed = tiny_run.trainer(tmp_path)
+    resumed.fit()
+    assert all(np.isfinite(w).all() for w in tiny_run.weights(resumed.model))
+    assert resumed.epochs_done == 6
+
+
+def test_nan_validation_stops(tmp_path, monkeypatch):
+    trainer = tiny_run.trainer(tmp_path)
+    monkeypatch.setattr(trainer, "validation_elbo", lambda seed: {"elbo": np.array([1.0, math.nan])})
+    with pytest.raises(training.NotFinite, match="validation ELBO is nan after epoch 1"):
+        trainer.fit()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    trainer = tiny_run.trainer(tmp_path)
+    trainer.model.trainable_weights[0].assign(tf.fill(trainer.model.trainable_weights[0].shape, math.inf))
+    with pytest.raises(training.NotFinite, match="weights are not finite in epoch 1"):
+        trainer.save()
+    assert not list(trainer.folder.checkpoints.iterdir())
+
+
+# === Checkpoints ===
+
+
+def checkpoint(folder):
+    value = tf.Variable(0.0)
+    return value, Checkpoints(folder, value=value)
+
+
+def two_checkpoints(folder):
+    value, checkpoints = checkpoint(folder)
+    for number in (1.0, 2.0):
+        value.assign(number)
+        checkpoints.save()
+
+
+@pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("length", [0, 3])
+def test_truncated_newest_checkpoint_falls_back_and_says_so(tmp_path, ending, length):
+    two_checkpoints(tmp_path)
+    os.truncate(tmp_path / f"ckpt-2.{ending}", length)
+    value, checkpoints = checkpoint(tmp_path)
+    said = []
+    assert checkpoints.restore(said.append)
+    assert float(value) == 1.0
+    assert len(said) == 1 and "ckpt-2 is damaged" in said[0]
+    checkpoints.save()  # takes the place of the damaged one
+    value, checkpoints = checkpoint(tmp_path)
+    assert checkpoints.restore(said.append) and len(said) == 1
+
+
+def test_no_whole_checkpoint(tmp_path):
+    two_checkpoints(tmp_path)
+    for path in tmp_path.glob("*.index"):
+        os.truncate(path, 5)
+    _, checkpoints = checkpoint(tmp_path)
+    with pytest.raises(training.RunFolderError, match=r"no checkpoint in .* can be read; use --overwrite"):
+        checkpoints.restore(lambda text: None)
+
+
+@pytest.mark.parametrize("content", [None, "", "gar\0bage"])
+def test_damaged_list_of_checkpoints(tmp_path, content):
+    two_checkpoints(tmp_path)
+    (tmp_path / "checkpoint").unlink()
+    if content is not None:
+        (tmp_path / "checkpoint").write_text(content)
+    value, checkpoints = checkpoint(tmp_path)
+    assert checkpoints.restore(print)
+    assert float(value) == 2.0
+
+
+def test_damaged_checkpoint_of_a_run_costs_no_more_than_time(tmp_path, capsys, uninterrupted):
+    tiny_run.trainer(tmp_path, config=tiny_run.training_config(epochs=3), checkpoint_seconds=0).fit()
+    newest = max((tmp_path / "checkpoints").glob("*.index"), key=lambda p: p.stat().st_mtime_ns)
+    os.truncate(newest, newest.stat().st_size // 2)
+    resumed = tiny_run.trainer(tmp_path)
+    resumed.fit()
+    assert "is damaged" in capsys.readouterr().err
+    assert_same(state(resumed), state(uninterrupted))
+    assert rows(resumed.folder) == rows(uninterrupted.folder)
+
+
+def test_only_the_clock_that_cannot_go_back_is_used(tmp_path, monkeypatch, uninterrupted):
+    """The system's time may jump, by an hour backwards here, and nothing of the run changes."""
+    import time
+
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    trainer = tiny_run.trainer(tmp_path)
+    trainer.fit()
+    assert_same(state(trainer), state(uninterrupted))
+    assert 0 < trainer.seconds < 600
+
+
+# === Mixed precision ===
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "discretized_logistic"])
+def test_mixed_precision(tmp_path, precision, likelihood):
+    losses = {}
+    for name in ("none", precision):
+        trainer = tiny_run.trainer(
+            tmp_path / name,
+            model=tiny_run.model_config(likelihood=likelihood, weighted=True, hidden_units=32),
+            config=tiny_run.training_config(epochs=1, mixed_precision=name, learning_rate=1e-3),
+        )
+        x, noise = trainer.dataset.validation, trainer.model.draw_noise(10, random.key(1))
+        terms = trainer.model.elbo_terms(x, noise)
+        losses[name] = -terms.log_weight.numpy()
+        assert {t.dtype for t in (terms.distortion, *terms.rates.values())} == {tf.float32}
+        dtypes = {v.dtype for v in (*trainer.model.weights, *trainer.optimizer.variables)}
+        assert dtypes <= {"float32", "int64", "int32"}
+        prior = trainer.model.prior()
+        assert {prior.dtype, prior.log_prob(tf.zeros([1, 2])).dtype} == {tf.float32}
+        model = trainer.fit()
+        assert model.q_z_network.layers[-2].compute_dtype == "float32"  # as it will be loaded
+        assert math.isfinite(trainer.best_validation)
+    assert trainer.model.q_z_network.layers[-2].compute_dtype == precision
+    difference = np.abs(losses[precision] - losses["none"])
+    assert 0 < difference.max() < 0.05 * np.abs(losses["none"]).mean()
+
+
+def test_float16_scales_the_loss_and_normalises_what_is_unscaled():
+    variables = [keras.Variable(np.ones(3, np.float32)) for _ in range(2)]
+    scaled = create_optimizer(tiny_run.training_config(mixed_precision="float16"), variables[:1], 5)
+    plain = create_optimizer(tiny_run.training_config(), variables[1:], 5)
+    gradient = tf.constant(
+        [3e-7, 0.0, 4e-7]
+    )  # near the 1e-7 of the normalisation, which would vanish if it were scaled
+    for optimizer, variable in zip((scaled, plain), variables, strict=True):
+        optimizer.build([variable])
+        factor = optimizer.scale_loss(tf.constant(1.0))
+        assert float(factor) == (1.0 if optimizer is plain else 2.0**15)
+        optimizer.apply([gradient * factor], [variable])
+    moments = [o._momentums[0].numpy() for o in (scaled.inner_optimizer, plain)]
+    np.testing.assert_allclose(*moments, rtol=1e-5)
+    np.testing.assert_allclose(10 * moments[0], np.array([3, 0, 4]) / 6, rtol=1e-5)  # norm 5e-7, plus 1e-7
+    before = variables[0].numpy()
+    scaled.apply([tf.fill([3], math.inf)], [variables[0]])
+    np.testing.assert_array_equal(variables[0].numpy(), before)  # the step is left out
+    assert float(scaled.scale_loss(tf.constant(1.0))) == 2.0**14
