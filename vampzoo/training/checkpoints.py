@@ -18,6 +18,15 @@ class Position(tf.Module):
         self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
 
 
+def _listed(folder):
+    """The checkpoints that the list in a folder names, newest first; none if it is missing or damaged."""
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+    except ValueError:  # an empty list, as a power failure may leave it
+        return []
+    return list(state.all_model_checkpoint_paths)[::-1] if state else []
+
+
 class Checkpoints:
     """Saves and restores; the last two are kept, so that a damaged one costs little.
 
@@ -30,6 +39,8 @@ class Checkpoints:
 
     def __init__(self, folder, writer=True, **items):
         self._checkpoint = tf.train.Checkpoint(**items)
+        if writer and not _listed(folder):
+            (folder / "checkpoint").unlink(missing_ok=True)  # a damaged list is more than the manager can take
         self._temporary = None if writer else tempfile.TemporaryDirectory(prefix="vampzoo_")
         own_folder = str(folder) if writer else self._temporary.name
         self._manager = tf.train.CheckpointManager(self._checkpoint, own_folder, max_to_keep=2 if writer else 1)
@@ -59,8 +70,7 @@ class Checkpoints:
         Raises:
             RunFolderError: if there are checkpoints but none can be read.
         """
-        state = tf.train.get_checkpoint_state(str(self._folder))
-        paths = (list(state.all_model_checkpoint_paths)[::-1] if state else []) or self._unlisted()
+        paths = _listed(self._folder) or self._unlisted()
         for path in paths:
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
