@@ -130,8 +130,12 @@ flags.DEFINE_string("run_dir", None, "run folder (default: runs/MODEL_PRIOR_DATA
 flags.DEFINE_boolean("overwrite", False, "delete what the run folder holds and start anew", module_name=_RUN)
 flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_RUN)
 flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "devices to train on (auto: all GPUs)", module_name=_RUN)
-flags.DEFINE_float("checkpoint_seconds", 60.0, "time between two checkpoints (0: every epoch)", module_name=_RUN)
-flags.DEFINE_integer("image_epochs", 20, "epochs between two image grids in TensorBoard (0: none)", module_name=_RUN)
+flags.DEFINE_float(
+    "checkpoint_seconds", 60.0, "time between two checkpoints (0: every epoch)", lower_bound=0.0, module_name=_RUN
+)
+flags.DEFINE_integer(
+    "image_epochs", 20, "epochs between two image grids in TensorBoard (0: none)", lower_bound=0, module_name=_RUN
+)
 
 _EVALUATION = "evaluation"
 flags.DEFINE_boolean("evaluate", True, "evaluate on the test images at the end", module_name=_EVALUATION)
