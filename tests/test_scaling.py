@@ -33,7 +33,7 @@ def test_never():
 
 
 def test_batch_for_any_number_of_gpus():
-    cost = Cost(image_flops=1e8, fixed_flops=1e8, reduced_bytes=1e7)
+    cost = Cost(image_flops=1e8, fixed_flops=1e8, reduced_bytes=1.23e7)
     batch, many = scaling.smallest_batch(cost, RATE, BANDWIDTH), 10**9
     assert share(cost, many, batch * many) <= 0.1 < share(cost, many, (batch - 1) * many)
 
