@@ -127,6 +127,8 @@ class VampPrior(MixturePrior):
         bounds: range to which the pseudo-inputs are clipped, hard, with zero gradient outside; None for data that
             has no range.
         seed: integer that decides the initial pseudo-inputs.
+        chunk_size: how many pseudo-inputs are encoded at once, None for all. Bounds the memory, not the result: see
+            `encode_in_chunks`. An attribute that may be set at any time before the encoder is traced.
     """
 
     def __init__(
@@ -138,12 +140,14 @@ class VampPrior(MixturePrior):
         stddev=0.02,
         bounds=(0.0, 1.0),
         seed=None,
+        chunk_size=None,
         **kwargs,
     ):
         super().__init__(num_components, weighted, **kwargs)
         self.event_shape = tuple(input_shape)
         self.mean, self.stddev, self.seed = mean, stddev, seed
         self.bounds = None if bounds is None else tuple(bounds)
+        self.chunk_size = chunk_size
         self.raw_pseudo_inputs = self.add_weight(
             (num_components, *self.event_shape),
             keras.initializers.RandomNormal(mean, stddev, seed=seed),
@@ -196,11 +200,14 @@ class VampPrior(MixturePrior):
         """
         if encoder is None:
             raise ValueError("a VampPrior needs the encoder: prior.distribution(encoder)")
-        means, log_vars = encoder(self.pseudo_inputs)  # [K, M] each
+        if self.chunk_size is None or self.chunk_size >= self.num_components:
+            means, log_vars = encoder(self.pseudo_inputs)  # [K, M] each
+        else:
+            means, log_vars = encode_in_chunks(encoder, self.pseudo_inputs, self.chunk_size)
         return MixtureParameters(self.mixture_logits(), means, log_vars)
 
     def get_config(self):
-        config = {name: getattr(self, name) for name in ("mean", "stddev", "bounds", "seed")}
+        config = {name: getattr(self, name) for name in ("mean", "stddev", "bounds", "seed", "chunk_size")}
         return {**super().get_config(), "input_shape": self.event_shape, **config}
 
 
@@ -213,3 +220,55 @@ class VampPriorData(VampPrior):
     """
 
     _train_pseudo_inputs = False
+
+
+def encode_in_chunks(encoder, inputs, chunk_size):
+    """encoder(inputs), with the activations of `chunk_size` inputs in memory at a time, in the backward pass too.
+
+    That pass computes each chunk's activations anew, so the encoder runs forward twice. The gradients are the same but
+    for the order of summation.
+
+    Args:
+        encoder: a Keras model, x [N, I...] -> [mean, log_var], each [N, M], without state that a call changes.
+        inputs: [K, I...].
+        chunk_size: N.
+
+    Returns:
+        (means, log_vars), each [K, M].
+    """
+    num_inputs, *shape = inputs.shape
+    num_chunks = -(-num_inputs // chunk_size)
+    padding = [[0, num_chunks * chunk_size - num_inputs]] + [[0, 0]] * len(shape)
+    chunks = tf.reshape(tf.pad(inputs, padding), [num_chunks, chunk_size, *shape])
+    state = [tf.convert_to_tensor(v) for v in encoder.non_trainable_variables]
+
+    def encode(rows, weights):
+        outputs, _ = encoder.stateless_call(list(weights), state, rows)
+        return tuple(tf.cast(output, tf.float32) for output in outputs)  # [N, M] each
+
+    @tf.custom_gradient
+    def encode_all(chunks, *weights):
+        signature = (tf.float32, tf.float32)
+        outputs = tf.map_fn(lambda c: encode(c, weights), chunks, fn_output_signature=signature, parallel_iterations=1)
+
+        def gradient(*upstream):
+            def step(i, to_chunks, to_weights):
+                with tf.GradientTape() as tape:
+                    sources = (chunks[i], *weights)
+                    tape.watch(sources)
+                    means_and_log_vars = encode(sources[0], sources[1:])
+                to_chunk, *more = tape.gradient(
+                    means_and_log_vars, sources, [u[i] for u in upstream], unconnected_gradients="zero"
+                )
+                return [i + 1, to_chunks.write(i, to_chunk), [a + b for a, b in zip(to_weights, more, strict=True)]]
+
+            start = [0, tf.TensorArray(chunks.dtype, num_chunks), [tf.zeros_like(w) for w in weights]]
+            _, to_chunks, to_weights = tf.while_loop(
+                lambda i, *_: i < num_chunks, step, start, parallel_iterations=1, maximum_iterations=num_chunks
+            )
+            return to_chunks.stack(), *to_weights
+
+        return outputs, gradient
+
+    outputs = encode_all(chunks, *(tf.convert_to_tensor(v) for v in encoder.trainable_variables))
+    return tuple(tf.reshape(output, [-1, output.shape[-1]])[:num_inputs] for output in outputs)

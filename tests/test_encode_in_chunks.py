@@ -1,0 +1,53 @@
+"""Micro-batching of the pseudo-inputs: the same prior and the same gradients."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vampzoo import random
+
+RNG = np.random.default_rng(0)
+
+
+def value_and_gradients(model, x, noise):
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(model.elbo_terms(x, noise, training=True).log_weight)
+    return loss, tape.gradient(loss, [v.value for v in model.trainable_variables])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("chunk_size", [2, 4])  # 4 does not divide K = 6
+def test_gradients_are_the_same(tiny_model, binary_images, chunk_size, jit_compile):
+    model = tiny_model()
+    noise = model.draw_noise(len(binary_images), random.key(1))
+    loss, gradients = value_and_gradients(model, binary_images, noise)
+    model.prior_layer.chunk_size = chunk_size
+    step = tf.function(value_and_gradients, jit_compile=jit_compile, autograph=False)
+    chunked_loss, chunked = step(model, tf.constant(binary_images), noise)
+    np.testing.assert_allclose(chunked_loss, loss, rtol=1e-6)
+    for a, b in zip(chunked, gradients, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+def test_gradients_are_the_same_through_convolutions(tiny_model):
+    model = tiny_model(model="conv_hvae", image_shape=(4, 8, 1))
+    x, noise = RNG.integers(0, 2, (3, 4, 8, 1)).astype(np.float32), model.draw_noise(3, random.key(1))
+    _, gradients = value_and_gradients(model, x, noise)
+    model.prior_layer.chunk_size = 4
+    for a, b in zip(value_and_gradients(model, x, noise)[1], gradients, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+def test_the_encoder_sees_one_chunk_at_a_time(tiny_model, binary_images, monkeypatch):
+    model, rows_seen = tiny_model(), []
+    model.prior_layer.chunk_size = 4
+    encoder = model.q_z2_network
+    stateless_call = encoder.stateless_call
+
+    def recorded(weights, state, rows):
+        rows_seen.append(rows.shape[0])
+        return stateless_call(weights, state, rows)
+
+    monkeypatch.setattr(encoder, "stateless_call", recorded)
+    value_and_gradients(model, binary_images, model.draw_noise(len(binary_images), random.key(1)))
+    assert rows_seen == [4, 4, 4, 4]  # two chunks forward and two backward
