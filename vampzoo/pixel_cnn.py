@@ -56,9 +56,10 @@ class CausalConv2D(keras.layers.Layer):
 class ReplicaBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation whose moving statistics each replica keeps for itself; their mean is what is read and saved.
 
-    Keras' own cannot be updated inside a compiled function of one replica among several. In training, the statistics
-    are those of the replica's part of the batch; rows that fill up the last batch of an epoch repeat images and count.
-    Momentum and epsilon are the paper's code's.
+    Keras' own cannot be updated by one replica among several. In training, the statistics are those of the replica's
+    part of the batch over all pixels, so that images and pixels see each other through them (p(x|z1, z2) is a normalised
+    distribution only afterwards, with the moving statistics); rows that fill up the last batch of an epoch count too.
+    Momentum and epsilon are those of the paper's code.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
@@ -68,7 +69,13 @@ class ReplicaBatchNormalization(keras.layers.BatchNormalization):
         if trainable:
             return super().add_weight(shape=shape, initializer=initializer, name=name, **kwargs)
         return keras.Variable(
-            initializer, shape, trainable=False, name=name, synchronization="on_read", aggregation="mean"
+            initializer,
+            shape,
+            trainable=False,
+            autocast=False,
+            name=name,
+            synchronization="on_read",
+            aggregation="mean",
         )
 
 
@@ -133,6 +140,7 @@ class PixelCNN(keras.layers.Layer):
         """
         _, height, width, filters = features.shape
         batch, slots = tf.shape(features)[0], width + 1
+        features = tf.cast(features, tf.float32)  # whatever the precision of training
         features = tf.reshape(tf.transpose(features, [1, 2, 0, 3]), [height * width, -1, filters])  # [H W, B, F]
         sizes = [channels] + [filters] * (len(self.convolutions) - 1)
         recent = [tf.zeros([slots, batch, size]) for size in sizes]  # of pixel i in slot i mod (W + 1)
@@ -158,7 +166,7 @@ class PixelCNN(keras.layers.Layer):
                     taps = tf.concat([before(recent[layer], i), h], axis=-1)  # [B, 5 F]
                     kept.append(keep(recent[layer], i, h))
                     h = self.convolutions[layer].at_pixel(taps)
-                h = tf.nn.relu(norm(h[:, tf.newaxis, tf.newaxis])[:, 0, 0])
+                h = tf.nn.relu(tf.cast(norm(h[:, tf.newaxis, tf.newaxis])[:, 0, 0], tf.float32))
             pixel = draw(self._outputs(h[:, tf.newaxis, tf.newaxis]), i)[:, 0, 0]  # [B, C]
             kept.insert(0, keep(recent[0], i, pixel))
             return i + 1, kept, tf.tensor_scatter_nd_update(images, [[i]], pixel[tf.newaxis])
