@@ -129,6 +129,13 @@ _RUN = "run"
 flags.DEFINE_string("run_dir", None, "run folder (default: runs/MODEL_PRIOR_DATASET_seedN)", module_name=_RUN)
 flags.DEFINE_boolean("overwrite", False, "delete what the run folder holds and start anew", module_name=_RUN)
 flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_RUN)
+flags.DEFINE_integer(
+    "pseudo_input_chunk",
+    0,
+    "pseudo-inputs encoded at once, which bounds the memory and costs time (0: all)",
+    lower_bound=0,
+    module_name=_RUN,
+)
 flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "devices to train on (auto: all GPUs)", module_name=_RUN)
 flags.DEFINE_float(
     "checkpoint_seconds", 60.0, "time between two checkpoints (0: every epoch)", lower_bound=0.0, module_name=_RUN
@@ -190,6 +197,7 @@ def main(argv):
         jit_compile=FLAGS.jit_compile,
         checkpoint_seconds=FLAGS.checkpoint_seconds,
         image_epochs=FLAGS.image_epochs,
+        pseudo_input_chunk=FLAGS.pseudo_input_chunk,
     )
     print(
         f"{trainer.model.describe()}\n{len(dataset.train)} training images; run folder {folder.path}", file=sys.stderr

@@ -38,7 +38,8 @@ def memory_errors_explained():
     except tf.errors.ResourceExhaustedError as error:
         raise OutOfMemory(
             "the training does not fit into the memory of the device: a smaller --batch_size, --num_components or "
-            "--hidden_units needs less, and so does each of several devices (--strategy)"
+            "--hidden_units needs less, and so does each of several devices (--strategy); with a VampPrior, "
+            "--pseudo_input_chunk bounds what the pseudo-inputs need"
         ) from error
 
 
@@ -66,6 +67,7 @@ class Trainer:
         jit_compile: whether to compile with XLA.
         checkpoint_seconds: time between two checkpoints (0: every epoch).
         image_epochs: epochs between two image grids in TensorBoard (0: none).
+        pseudo_input_chunk: pseudo-inputs encoded at once, of a VampPrior (0: all). Bounds the memory, not the result.
 
     Raises:
         ValueError: if the pseudo-inputs are to come from fewer training images than there are components.
@@ -83,6 +85,7 @@ class Trainer:
         jit_compile=True,
         checkpoint_seconds=60.0,
         image_epochs=20,
+        pseudo_input_chunk=0,
     ):
         self.model_config = model_config
         self.config = config
@@ -96,6 +99,7 @@ class Trainer:
         with memory_errors_explained(), strategy.scope():
             with compute_dtype(config.mixed_precision):
                 self.model = models.create(model_config, config.seed % MAX_MODEL_SEED)
+            self.model.prior_layer.chunk_size = pseudo_input_chunk or None  # other priors have no use for it
             self._initialise_pseudo_inputs()
             steps_per_epoch = -(-len(dataset.train) // config.batch_size)
             self.optimizer = create_optimizer(config, self.model.trainable_variables, steps_per_epoch)
