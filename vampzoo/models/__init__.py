@@ -7,4 +7,4 @@ from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.vae import VAE
 
-__all__ = ["DeepVAE", "HVAE", "VAE", "LatentVariableModel", "ModelConfig", "create"]
+__all__ = ["HVAE", "VAE", "DeepVAE", "LatentVariableModel", "ModelConfig", "create"]
