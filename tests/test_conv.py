@@ -107,3 +107,17 @@ def test_every_weight_gets_a_gradient(tiny_model):
     gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert np.abs(gradient).max() > 0, variable.path
+
+
+@pytest.mark.parametrize("prior", ["standard", "vampprior"])
+def test_the_torch_twin_computes_our_loss(tiny_model, tiny_config, prior):
+    torch = pytest.importorskip("torch")
+    from vampzoo.peers import torch_mlp
+
+    fields = {"model": "conv_hvae", "prior": prior, "image_shape": (8, 12, 1)}
+    ours, twin = tiny_model(**fields), torch_mlp.create(tiny_config(**fields))
+    torch_mlp.copy_weights(twin, ours)
+    x, noise = RNG.integers(0, 2, (5, 8, 12, 1)).astype(np.float32), ours.draw_noise(5, random.key(1))
+    terms = ours.elbo_terms(x, noise)
+    loss = twin.loss(torch.from_numpy(x).flatten(1), [torch.from_numpy(n.numpy()) for n in noise.values()], 0.3)
+    assert loss.item() == pytest.approx(float(tf.reduce_mean(terms.distortion + 0.3 * terms.rate)), rel=1e-5)

@@ -20,6 +20,8 @@ from vampzoo.peers import Unsupported
 class Gate(nn.Linear):
     """(xA + a) * sigmoid(xB + b)."""
 
+    num_halves = 2  # of each parameter, which the optimiser normalises by themselves
+
     def __init__(self, in_features, units):
         super().__init__(in_features, 2 * units)
 
@@ -145,7 +147,7 @@ class NormalizedAdam(torch.optim.Adam):
     def __init__(self, module, learning_rate=5e-4):
         parameters = list(module.parameters())
         super().__init__(parameters, learning_rate, eps=1e-8, fused=True)
-        gates = {id(p) for m in module.modules() if isinstance(m, Gate) for p in m.parameters()}
+        gates = {id(p) for m in module.modules() if hasattr(m, "num_halves") for p in m.parameters()}
         self.halves = [2 if id(p) in gates else 1 for p in parameters]
         self.all = parameters
 
@@ -160,7 +162,9 @@ class NormalizedAdam(torch.optim.Adam):
 
 def create(config):
     """The twin of `vampzoo.models.create(config)`, with PyTorch's default weights."""
-    models = {"vae": VAE, "hvae": HVAE}
+    from vampzoo.peers.torch_conv import ConvHVAE  # which builds on this file
+
+    models = {"vae": VAE, "hvae": HVAE, "conv_hvae": ConvHVAE}
     if config.model not in models or config.prior not in ("standard", "vampprior"):
         raise Unsupported(f"torch: the twins are {', '.join(models)} with standard or vampprior")
     return models[config.model](config)
@@ -171,7 +175,9 @@ def copy_weights(twin, model):
     """Gives the twin the weights of a vampzoo model of the same config."""
     for name, module in twin.networks().items():
         for parameter, weight in zip(module.parameters(), getattr(model, name).weights, strict=True):
-            parameter.copy_(torch.from_numpy(np.array(weight.numpy().T)))
+            weight = weight.numpy()
+            weight = weight.transpose(3, 2, 0, 1) if weight.ndim == 4 else weight.T  # [k, k, I, O] -> [O, I, k, k]
+            parameter.copy_(torch.from_numpy(np.array(weight)))
     if twin.pseudo_inputs is not None:
         twin.pseudo_inputs.copy_(torch.from_numpy(model.prior_layer.raw_pseudo_inputs.numpy()).flatten(1))
 
