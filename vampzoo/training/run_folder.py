@@ -140,7 +140,7 @@ class RunFolder:
             before = json.loads(self.config_path.read_text())
             sections = {
                 name: ({**defaults.get(name, {}), **before[name]}, config[name])
-                for name in ("model", "data", "training")
+                for name in ("data", "model", "training")
             }
         except (ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{self.config_path} is damaged ({error}); use --overwrite to start anew") from error
