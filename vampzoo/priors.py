@@ -226,7 +226,7 @@ def encode_in_chunks(encoder, inputs, chunk_size):
     """encoder(inputs), with the activations of `chunk_size` inputs in memory at a time, in the backward pass too.
 
     That pass computes each chunk's activations anew, so the encoder runs forward twice. The gradients are the same but
-    for the order of summation.
+    for the order of summation. The chunks are a loop, in which XLA's convolutions are slow on a CPU.
 
     Args:
         encoder: a Keras model, x [N, I...] -> [mean, log_var], each [N, M], without state that a call changes.

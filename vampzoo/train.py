@@ -132,7 +132,7 @@ flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_RUN)
 flags.DEFINE_integer(
     "pseudo_input_chunk",
     0,
-    "pseudo-inputs encoded at once, which bounds the memory and costs time (0: all)",
+    "pseudo-inputs encoded at once, to bound the memory; without XLA on CPUs (0: all)",
     lower_bound=0,
     module_name=_RUN,
 )
