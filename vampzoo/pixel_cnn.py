@@ -128,7 +128,8 @@ class PixelCNN(keras.layers.Layer):
 
         What a pixel needs of the layers below it was computed when the pixels before it were drawn. The last W + 1
         inputs of each layer are kept, and a pixel costs each layer one product: all pixels together what one pass of
-        the whole network costs. Batch normalisation uses its moving statistics.
+        the whole network costs. 64 images of 28x28 take 0.7 s compiled by XLA, 1.5 s otherwise, on two CPU cores; a
+        pass for each pixel would be 784 passes. Batch normalisation uses its moving statistics.
 
         Args:
             features: [B, H, W, F].
