@@ -6,6 +6,7 @@ import signal
 import time
 
 import child_runs
+import pytest
 
 # 1 runs the long forms: a hundred kills, two thousand epochs.
 FULL = os.environ.get("VAMPZOO_FULL_TESTS") == "1"
@@ -65,6 +66,7 @@ def _workers(path, epochs, result):
     return [child_runs.start(child_runs.train_as_worker, i, ports, path, epochs, result) for i in (0, 1)]
 
 
+@pytest.mark.skipif(not FULL, reason="takes minutes; VAMPZOO_FULL_TESTS=1 runs it")
 def test_worker_killed_in_mid_epoch(tmp_path):
     """The other ends with a message and a code of its own; both started again end as if nothing had happened."""
     run, result = tmp_path / "run", tmp_path / "result.npz"
@@ -97,6 +99,7 @@ def test_sigterm_to_one_worker_stops_both(tmp_path):
     assert list((run / "checkpoints").glob("*.index"))
 
 
+@pytest.mark.skipif(not FULL, reason="takes minutes; VAMPZOO_FULL_TESTS=1 runs it")
 def test_memory_stays_flat(tmp_path):
     early, late = child_runs.call(child_runs.memory_of_a_long_run, tmp_path, 2000 if FULL else 300, 100, timeout=580)
     print(f"{early / 2**20:.1f} MiB after 100 epochs, {late / 2**20:.1f} MiB at the end")
