@@ -121,6 +121,24 @@ def test_stopped_in_mid_epoch(tmp_path, monkeypatch, uninterrupted, number):
     assert rows(resumed.folder) == rows(uninterrupted.folder)
 
 
+def test_a_signal_after_the_vote_waits_for_the_next_one(tmp_path, monkeypatch):
+    """Every worker acts on the votes alone: one that stopped by itself would leave the others waiting for it."""
+    trainer = tiny_run.trainer(tmp_path)
+    votes = []
+
+    def gather(*vote):
+        votes.append(vote)
+        trainer._signal = signal.SIGTERM  # comes when the vote has been cast
+        return np.array([vote])
+
+    monkeypatch.setattr(trainer.workers, "gather", gather)
+    trainer._last_checkpoint = 0.0
+    trainer._look_up()
+    with pytest.raises(training.Interrupted):
+        trainer._look_up()
+    assert [vote[-1] for vote in votes] == [0, signal.SIGTERM]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     config = tiny_run.training_config(epochs=2)
     first = tiny_run.trainer(tmp_path, config=config)

@@ -227,6 +227,7 @@ def main(argv):
         )
     elif FLAGS.evaluate:  # this worker's share of it
         evaluation.evaluate(model, dataset.test, FLAGS.num_samples, training_config.seed, map_rows=trainer.map_rows)
+    trainer.workers.wait_to_leave()
     if is_chief:
         print(json.dumps(result))
     return 0

@@ -3,13 +3,17 @@
 Dimensions: R replicas (devices over all machines), W workers (processes).
 """
 
+import contextlib
 import json
 import os
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context  # has the workers' barrier, which TensorFlow exports under no public name
 
 from vampzoo.config import STRATEGIES
+
+LEAVE_MILLISECONDS = 60_000
 
 
 def create_strategy(name="auto"):
@@ -61,6 +65,7 @@ class Workers:
         self.num = len(resolver.cluster_spec().as_dict().get("worker", ())) if resolver else 0
         self.num = max(1, self.num)
         self.is_chief = self.num == 1 or resolver.task_id == 0
+        self._num_barriers = 0
         self._gather = tf.function(
             lambda row: strategy.gather(strategy.run(tf.identity, args=(row,)), axis=0), reduce_retracing=True
         )
@@ -77,6 +82,18 @@ class Workers:
     def wait(self):
         """Waits until all workers have come here."""
         self.gather(0)  # without any number TensorFlow's collective crashes the process
+
+    def wait_to_leave(self):
+        """Waits until no worker needs another: one that leaves earlier breaks what the others still compute.
+
+        `wait` does not do, for a worker is through with a collective operation before the others have read its part.
+        This is the barrier of the service by which the workers found each other. A worker may leave after it in any
+        case: should it fail, or one worker not come within a minute, nothing is lost.
+        """
+        if self.num > 1:
+            self._num_barriers += 1  # the service has each of them once
+            with contextlib.suppress(tf.errors.OpError):
+                context.context().wait_at_barrier(f"leave_{self._num_barriers}", LEAVE_MILLISECONDS)
 
 
 def map_rows_over_replicas(strategy):

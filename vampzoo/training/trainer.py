@@ -188,6 +188,11 @@ class Trainer:
                     if self.folder.writer and self.image_epochs and row["epoch"] % self.image_epochs == 0:
                         tensorboard.images(row["epoch"])
                 self.save()
+                self._look_up()
+            self.workers.wait_to_leave()
+        except Interrupted:
+            self.workers.wait_to_leave()
+            raise
         except tf.errors.OpError as error:
             if self.workers.num == 1:
                 raise
@@ -198,8 +203,6 @@ class Trainer:
         finally:
             progress.close()
             tensorboard.close()
-        if self._signal is not None:
-            raise Interrupted(self._signal)
         return self._best_model()
 
     @contextlib.contextmanager
@@ -305,12 +308,11 @@ class Trainer:
         due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
         votes = self.workers.gather(self._segment, due, self._signal or 0)
         self._segment, due = int(votes[0, 0]), bool(votes[0, 1])  # the chief's
-        if signal_number := int(votes[:, 2].max()):
-            self._signal = signal_number
-        if due or self._signal:
+        signal_number = int(votes[:, 2].max())  # one that came since is left to the next vote, for the others know nothing
+        if due or signal_number:
             self.save()
-        if self._signal:
-            raise Interrupted(self._signal)
+        if signal_number:
+            raise Interrupted(signal_number)
 
     def save(self):
         """Writes a checkpoint, and before it the best weights if they are newer than their file.
