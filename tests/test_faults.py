@@ -66,7 +66,6 @@ def _workers(path, epochs, result):
     return [child_runs.start(child_runs.train_as_worker, i, ports, path, epochs, result) for i in (0, 1)]
 
 
-@pytest.mark.skipif(not FULL, reason="takes minutes; VAMPZOO_FULL_TESTS=1 runs it")
 def test_worker_killed_in_mid_epoch(tmp_path):
     """The other ends with a message and a code of its own; both started again end as if nothing had happened."""
     run, result = tmp_path / "run", tmp_path / "result.npz"
