@@ -6,6 +6,8 @@ Every function takes `progress`, which is called with a line of text now and the
 import dataclasses
 import itertools
 import json
+import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -237,8 +239,16 @@ def child(task, fields, batch_size, num_samples):
             model.log_likelihood(_random_images(2, model_config.image_shape), num_samples)
             mark("first_images_s")
     seconds = {name: t - before for (_, before), (name, t) in itertools.pairwise(marks)}
-    seconds["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    seconds["peak_gib"] = _peak_bytes() / 2**30
     print(json.dumps(seconds))
+
+
+def _peak_bytes():
+    """The most memory that this process had at once; getrusage would count the parent's at the fork too."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 # === Growth ===
