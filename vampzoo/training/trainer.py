@@ -308,7 +308,9 @@ class Trainer:
         due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
         votes = self.workers.gather(self._segment, due, self._signal or 0)
         self._segment, due = int(votes[0, 0]), bool(votes[0, 1])  # the chief's
-        signal_number = int(votes[:, 2].max())  # one that came since is left to the next vote, for the others know nothing
+        signal_number = int(
+            votes[:, 2].max()
+        )  # one that came since is left to the next vote, for the others know nothing
         if due or signal_number:
             self.save()
         if signal_number:
