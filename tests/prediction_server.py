@@ -1,47 +1,76 @@
-"""A gRPC PredictionService around a SavedModel, for tests: what TensorFlow Serving does with a request, no more.
+"""A server around a SavedModel, for tests: what TensorFlow Serving does with a request by gRPC or REST, no more.
 
-It runs the model with TensorFlow alone: neither vampzoo nor Keras is imported.
+It runs the model with TensorFlow alone: neither vampzoo nor Keras is imported. The REST half follows TensorFlow Serving's
+documentation of its columnar form.
 """
 
 import concurrent.futures
 import contextlib
+import http.server
+import json
+import re
+import threading
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 OPTIONS = [("grpc.max_send_message_length", 64 * 2**20), ("grpc.max_receive_message_length", 64 * 2**20)]
+HTTP_STATUS = {grpc.StatusCode.NOT_FOUND: 404, grpc.StatusCode.INVALID_ARGUMENT: 400}
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Serves the signatures of one SavedModel."""
+class Refused(Exception):
+    """What the server answers to a request that it cannot serve: a status code and a message."""
+
+
+class ServedModel:
+    """The signatures of one SavedModel under a name."""
 
     def __init__(self, export_dir, name):
         self.name = name
         self.model = tf.saved_model.load(str(export_dir))
 
-    def Predict(self, request, context):
-        if request.model_spec.name != self.name:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_spec.name!r}; there is {self.name!r}")
-        signature_name = request.model_spec.signature_name or "serving_default"
+    def signature(self, model_name, signature_name, input_names):
+        if model_name != self.name:
+            raise Refused(grpc.StatusCode.NOT_FOUND, f"no model {model_name!r}; there is {self.name!r}")
+        signature_name = signature_name or "serving_default"
         if signature_name not in self.model.signatures:
             names = ", ".join(sorted(self.model.signatures))
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no signature {signature_name!r}; there are {names}")
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"no signature {signature_name!r}; there are {names}")
         signature = self.model.signatures[signature_name]
         specs = signature.structured_input_signature[1]
-        if set(request.inputs) != set(specs):
-            context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"{signature_name} takes {sorted(specs)}, got {sorted(request.inputs)}",
+        if set(input_names) != set(specs):
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT, f"{signature_name} takes {sorted(specs)}, got {sorted(input_names)}"
             )
+        return signature
+
+    def predict(self, model_name, signature_name, inputs):
+        """The signature's outputs for {name: NumPy array}."""
+        signature = self.signature(model_name, signature_name, inputs)
         try:
-            inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
-            outputs = signature(**inputs)
+            outputs = signature(**{name: tf.constant(value) for name, value in inputs.items()})
         except (tf.errors.InvalidArgumentError, ValueError, TypeError) as error:  # of a wrong rank, shape or type
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+        return {name: value.numpy() for name, value in outputs.items()}
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """The gRPC half."""
+
+    def __init__(self, export_dir, name):
+        self.served = ServedModel(export_dir, name)
+
+    def Predict(self, request, context):
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        try:
+            outputs = self.served.predict(request.model_spec.name, request.model_spec.signature_name, inputs)
+        except Refused as refusal:
+            context.abort(*refusal.args)
         return predict_pb2.PredictResponse(
             model_spec=request.model_spec,
-            outputs={key: tf.make_tensor_proto(value.numpy()) for key, value in outputs.items()},
+            outputs={name: tf.make_tensor_proto(value) for name, value in outputs.items()},
         )
 
 
@@ -57,3 +86,50 @@ def serve(export_dir, name, max_workers=2):
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+def rest_predict(served, path, body):
+    """The HTTP status and the JSON object that answer a POST of `body` to `path`."""
+    try:
+        match = re.fullmatch(r"/v1/models/([^/:]+)(/versions/\d+)?:predict", path)
+        if not match:
+            raise Refused(grpc.StatusCode.NOT_FOUND, f"no method at {path}")
+        try:
+            request = json.loads(body)
+            values, signature_name = request["inputs"], request.get("signature_name")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"not a request in columnar form: {error!r}") from error
+        specs = served.signature(match[1], signature_name, values).structured_input_signature[1]
+        if not specs:  # as TensorFlow Serving's JSON parser has it
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "a signature without inputs cannot be asked over REST")
+        try:
+            inputs = {name: np.array(value, specs[name].dtype.as_numpy_dtype) for name, value in values.items()}
+        except (ValueError, TypeError, OverflowError) as error:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+        outputs = {name: value.tolist() for name, value in served.predict(match[1], signature_name, inputs).items()}
+    except Refused as refusal:
+        code, message = refusal.args
+        return HTTP_STATUS[code], {"error": message}
+    return 200, {"outputs": outputs if len(outputs) > 1 else outputs.popitem()[1]}
+
+
+@contextlib.contextmanager
+def serve_rest(export_dir, name):
+    """Yields the address of a REST server on a free port of the loopback interface."""
+    served = ServedModel(export_dir, name)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            status, answer = rest_predict(served, self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *arguments):
+            pass  # tests read the answers
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()

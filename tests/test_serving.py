@@ -1,6 +1,8 @@
 """Signatures, SavedModel and export: the same numbers everywhere, and no request that does harm."""
 
 import json
+import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import grpc
 import numpy as np
 import prediction_server
 import pytest
+import requests
 import tensorflow as tf
 import tiny_preset
 from tensorflow_serving.apis import prediction_log_pb2
@@ -236,6 +239,63 @@ def test_unknown_names_are_refused_and_the_server_goes_on(ask, expected):
             ask(signature, **inputs)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert_same(ask("pseudo_inputs"), expected["pseudo_inputs"])
+
+
+@pytest.fixture(scope="module")
+def rest_ask(preset):
+    """`ask` of the README's REST section, sent to a server here."""
+    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+    code = re.search(r"### REST.*?```python\n(.*?)\nimages = ask", readme, re.DOTALL)[1]
+    with prediction_server.serve_rest(preset / "1", tiny_preset.NAME) as address:
+        code = code.replace("localhost:8501", address).replace("hvae_vampprior_caltech101", tiny_preset.NAME)
+        names = {}
+        exec(code, names)
+        yield names["ask"], address
+
+
+def as_json(inputs):
+    return {name: np.asarray(value).tolist() for name, value in inputs.items()}
+
+
+@pytest.mark.parametrize("signature", sorted(set(REQUESTS) - {"pseudo_inputs"}))
+def test_numbers_over_rest_are_those_of_python(rest_ask, expected, signature):
+    answer = rest_ask[0](signature, **as_json(REQUESTS[signature]))
+    if not isinstance(answer, dict):  # an only output comes without its name
+        answer = {next(iter(expected[signature])): answer}
+    answer = {name: np.array(value, np.float32) for name, value in answer.items()}
+    assert_same({name: answer[name] for name in expected[signature]}, expected[signature])
+
+
+@pytest.mark.parametrize(("signature", "inputs", "message"), MALFORMED)
+def test_malformed_rest_request_is_refused_and_the_server_goes_on(rest_ask, expected, signature, inputs, message):
+    ask, address = rest_ask
+    body = json.dumps(
+        {"signature_name": signature, "inputs": as_json(inputs)}
+    )  # with NaN, which `requests` would not send
+    url = f"http://{address}/v1/models/{tiny_preset.NAME}:predict"
+    answer = requests.post(url, data=body, timeout=60)
+    assert answer.status_code == 400
+    assert re.search(message, answer.json()["error"])
+    sample = np.array(ask("sample", **as_json(REQUESTS["sample"])), np.float32)
+    assert_same({"images": sample}, expected["sample"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("tiny:predict", "{", 400),
+        ("tiny:predict", '{"instances": [1]}', 400),
+        ("tiny:predict", '{"signature_name": "smaple", "inputs": {"n": 1, "seed": [1, 0]}}', 400),
+        ("tiny:predict", '{"signature_name": "pseudo_inputs", "inputs": {}}', 400),
+        ("other:predict", '{"signature_name": "sample", "inputs": {"n": 1, "seed": [1, 0]}}', 404),
+        ("tiny:classify", "{}", 404),
+    ],
+)
+def test_what_is_no_rest_request_is_refused(rest_ask, path, body, status):
+    path = path.replace("tiny", tiny_preset.NAME)
+    answer = requests.post(f"http://{rest_ask[1]}/v1/models/{path}", data=body, timeout=60)
+    assert answer.status_code == status
+    assert answer.json()["error"]
 
 
 # === The export program ===
