@@ -30,7 +30,7 @@ class Progress:
             file=sys.stderr,
             disable=quiet or not sys.stderr.isatty(),
             dynamic_ncols=True,
-            bar_format="{l_bar}{bar:12}| {n:.1f}/{total} [{elapsed}<{remaining}] {postfix}",
+            bar_format="{l_bar}{bar:12}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]",
         )
         self._quiet = quiet
         self._last_line = -LINE_SECONDS
