@@ -17,6 +17,9 @@ from vampzoo.config import ModelConfig
         ({"model": "vae"}, 2.62),
         ({"model": "hvae", "prior": "standard"}, 1.27),
         ({"model": "hvae"}, 3.31),
+        ({"model": "conv_hvae", "prior": "standard"}, 132.22),
+        ({"model": "conv_hvae"}, 222.59),
+        ({"model": "pixel_hvae"}, 185.55),  # 240 if each masked convolution computed its nine taps
     ],
 )
 def test_operations_of_the_papers_models(fields, gflop):

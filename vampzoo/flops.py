@@ -8,6 +8,8 @@ import math
 
 import keras
 
+from vampzoo.pixel_cnn import PixelCNN
+
 
 def training_step(model, batch_size):
     """Operations of one training step: forward, gradients of the weights, gradients of what the layers took in.
@@ -16,49 +18,57 @@ def training_step(model, batch_size):
         model: a `vampzoo.models.LatentVariableModel`.
         batch_size: B.
     """
-    per_image = sum(3 * _forward(network) - _image_gradient(network, model) for network in _networks(model))
+    per_image = sum(3 * _forward(network, model) - _on_image(network, model) for network in _networks(model))
     return batch_size * per_image + _prior_step(model, batch_size)
 
 
 def importance_sample(model):
     """Operations of one more importance sample of an image: what depends on the image alone is there already."""
     latent_networks = [n for n in _networks(model) if not _takes_only_image(n, model)]
-    features = sum(_forward(network) - _feature_rows(network) for network in latent_networks)
-    return features + _mixture_log_prob(model)
+    operations = sum(_forward(n, model) - _on_image(n, model) - _feature_rows(n) for n in latent_networks)
+    return operations + _mixture_log_prob(model)
 
 
 def _networks(model):
-    return [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [layer for layer in model.layers if isinstance(layer, (keras.Model, PixelCNN))]
 
 
-def _layer(layer):
-    """Operations of a layer's forward pass for one example; a kernel serves every pixel of the output."""
-    if not hasattr(layer, "kernel"):
-        return 0
-    positions = math.prod(layer.output.shape[1:-1])
-    return 2 * positions * math.prod(layer.kernel.shape)
+def _layers(network, model):
+    """Operations of each layer's forward pass for one example, in order; a kernel serves every pixel of the output."""
+    if isinstance(network, PixelCNN):
+        pixels = math.prod(model.image_shape[:2])
+        return [2 * pixels * math.prod(layer.kernel.shape) for layer in (*network.convolutions, *network.heads)]
+    return [
+        2 * math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
+        for layer in network.layers
+        if hasattr(layer, "kernel")
+    ]
 
 
-def _forward(network):
-    return sum(map(_layer, network.layers))
+def _forward(network, model):
+    return sum(_layers(network, model))
 
 
 def _takes_only_image(network, model):
+    if isinstance(network, PixelCNN):
+        return False
     return len(network.inputs) == 1 and tuple(network.inputs[0].shape[1:]) == model.image_shape
 
 
-def _first(network):
-    """Operations of the layer that meets the image."""
-    return next(filter(None, map(_layer, network.layers)))
+def _on_image(network, model):
+    """Operations of the layer that meets the image, 0 if there is none.
 
-
-def _image_gradient(network, model):
-    """What the gradient with respect to the data would cost: nobody asks for it."""
-    return _first(network) if _takes_only_image(network, model) else 0
+    They are also what the gradient with respect to the data would cost, for which nobody asks, and what is computed once
+    however many samples an image has.
+    """
+    meets_image = isinstance(network, PixelCNN) or _takes_only_image(network, model)
+    return _layers(network, model)[0] if meets_image else 0
 
 
 def _feature_rows(network):
     """Operations on the rows of a joint layer's kernel that meet the features of the image."""
+    if isinstance(network, PixelCNN):
+        return 0
     features = [tensor for tensor in network.inputs if tensor.name == "features"]
     return sum(
         2 * part.shape[-1] * layer.kernel.shape[-1]
@@ -79,8 +89,8 @@ def _prior_step(model, batch_size):
     prior = model.prior_layer
     operations = 3 * batch_size * _mixture_log_prob(model)
     if hasattr(prior, "raw_pseudo_inputs"):
-        per_component = 3 * _forward(model.prior_encoder)
+        per_component = 3 * _forward(model.prior_encoder, model)
         if not prior.raw_pseudo_inputs.trainable:
-            per_component -= _first(model.prior_encoder)
+            per_component -= _on_image(model.prior_encoder, model)
         operations += prior.num_components * per_component
     return operations

@@ -14,6 +14,7 @@ the S = 4 * parameters bytes over every link:
 
 The two follow one another. The all-reduce is felt where its share t_reduce / (t_step + t_reduce) exceeds a tenth. The table:
 
+    ms      t_step on one GPU at the given global batch
     GPUs    smallest N for which it does at the given global batch
     batch   smallest number of images a GPU for which it does not, with infinitely many GPUs (t_reduce -> 2 S / bandwidth)
 
@@ -112,16 +113,17 @@ def main(argv):
     from vampzoo import config, models
 
     print(
-        f"{'model':<12}{'prior':<11}{'parameters':>11}{'GFLOP/step':>12}{'MB reduced':>12}{'GPUs':>7}{'batch a GPU':>13}"
+        f"{'model':<12}{'prior':<11}{'parameters':>11}{'GFLOP/step':>12}{'ms':>8}{'MB reduced':>12}{'GPUs':>7}{'batch a GPU':>13}"
     )
     for name in config.MODELS:
         for prior in ("standard", "vampprior"):
             model_config = config.ModelConfig(model=name, prior=prior, num_components=values.components)
             c = cost(models.create(model_config))
             gflops = (c.image_flops * values.global_batch + c.fixed_flops) / 1e9
+            milliseconds = 1e3 * step_seconds(c, 1, values.global_batch, rate)
             gpus = gpus_until_felt(c, values.global_batch, rate, bandwidth, values.share)
             print(
-                f"{name:<12}{prior:<11}{c.reduced_bytes // 4:>11,}{gflops:>12.2f}{c.reduced_bytes / 1e6:>12.2f}"
+                f"{name:<12}{prior:<11}{c.reduced_bytes // 4:>11,}{gflops:>12.2f}{milliseconds:>8.2f}{c.reduced_bytes / 1e6:>12.2f}"
                 f"{gpus or 'never':>7}{smallest_batch(c, rate, bandwidth, values.share):>13,}"
             )
 
