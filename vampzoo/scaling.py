@@ -113,7 +113,8 @@ def main(argv):
     from vampzoo import config, models
 
     print(
-        f"{'model':<12}{'prior':<11}{'parameters':>11}{'GFLOP/step':>12}{'ms':>8}{'MB reduced':>12}{'GPUs':>7}{'batch a GPU':>13}"
+        f"{'model':<12}{'prior':<11}{'parameters':>11}{'GFLOP/step':>12}{'ms':>8}{'MB reduced':>12}{'GPUs':>7}"
+        f"{'batch a GPU':>13}"
     )
     for name in config.MODELS:
         for prior in ("standard", "vampprior"):
@@ -123,8 +124,8 @@ def main(argv):
             milliseconds = 1e3 * step_seconds(c, 1, values.global_batch, rate)
             gpus = gpus_until_felt(c, values.global_batch, rate, bandwidth, values.share)
             print(
-                f"{name:<12}{prior:<11}{c.reduced_bytes // 4:>11,}{gflops:>12.2f}{milliseconds:>8.2f}{c.reduced_bytes / 1e6:>12.2f}"
-                f"{gpus or 'never':>7}{smallest_batch(c, rate, bandwidth, values.share):>13,}"
+                f"{name:<12}{prior:<11}{c.reduced_bytes // 4:>11,}{gflops:>12.2f}{milliseconds:>8.2f}"
+                f"{c.reduced_bytes / 1e6:>12.2f}{gpus or 'never':>7}{smallest_batch(c, rate, bandwidth, values.share):>13,}"
             )
 
 
