@@ -9,6 +9,7 @@ import runpy
 import socket
 import sys
 import tempfile
+import time
 
 import numpy as np
 import tiny_run
@@ -30,6 +31,38 @@ def start(function, *arguments):
     process = CONTEXT.Process(target=function, args=arguments, daemon=True)
     process.start()
     return process
+
+
+def call_together(function, *argument_lists, timeout=600):
+    """The results of a function in processes that run at the same time, one for each list of arguments.
+
+    They are killed when they have answered: a pool would ask them to leave, and may wait for ever for a worker of
+    `tf.distribute`.
+    """
+    pipes = [CONTEXT.Pipe(duplex=False) for _ in argument_lists]
+    processes = [
+        start(_send_result, ours, function, arguments)
+        for (_, ours), arguments in zip(pipes, argument_lists, strict=True)
+    ]
+    for _, ours in pipes:
+        ours.close()  # so that a process that dies is noticed
+    end = time.monotonic() + timeout
+    try:
+        for (theirs, _), process in zip(pipes, processes, strict=True):
+            assert theirs.poll(max(0, end - time.monotonic())), (
+                f"no result in {timeout} s: exit code {process.exitcode}"
+            )
+        return [theirs.recv() for theirs, _ in pipes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _send_result(connection, function, arguments):
+    connection.send(function(*arguments))
+    connection.close()
+    time.sleep(3600)  # the caller ends this process when it has read
 
 
 def logical_devices(n):
@@ -90,6 +123,7 @@ def measure(tf, path, strategy, batch_size, writer=True):
         arguments = map(tf.constant, (epoch + 1, step, step + 1, 1.0))
         terms.append(trainer.steps.run(*arguments, tf.zeros([2], tf.float64)).numpy())
     result, likelihoods = evaluation.evaluate(trainer.model, tiny_run.dataset().test, 7, map_rows=trainer.map_rows)
+    trainer.workers.wait_to_leave()
     return {
         "terms": np.array(terms),
         "weights": tiny_run.weights(trainer.model),

@@ -29,9 +29,8 @@ def test_replicas_equal_one_device(tmp_path, one_device, num_replicas):
 
 def test_two_processes_equal_one(tmp_path, one_device):
     ports = child_runs.free_ports(2)
-    with child_runs.CONTEXT.Pool(2) as pool:
-        arguments = [(index, ports, tmp_path, 7) for index in (0, 1)]
-        runs = pool.starmap_async(child_runs.measure_as_worker, arguments, chunksize=1).get(900)
+    arguments = [(index, ports, tmp_path, 7) for index in (0, 1)]
+    runs = child_runs.call_together(child_runs.measure_as_worker, *arguments)
     for run in runs:
         assert_equal_runs(run, one_device)
     np.testing.assert_array_equal(runs[0]["likelihoods"], runs[1]["likelihoods"])

@@ -8,6 +8,7 @@ command on an existing run folder resumes it.
 
 import dataclasses
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -234,9 +235,13 @@ def main(argv):
 
 
 def leave(signal_number, frame):
-    """Before and after the training loop there is nothing to save: SIGTERM ends the program at once."""
-    print("stopped by SIGTERM; the same command goes on from here", file=sys.stderr)
-    sys.exit(0)
+    """Before and after the training loop there is nothing to save: SIGTERM ends the program at once.
+
+    Not by an exception, which TensorFlow would turn into another one where it is tracing a function.
+    """
+    print("stopped by SIGTERM; the same command goes on from here", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def create_model_config(spec):
