@@ -26,11 +26,14 @@ def finish(run, log_likelihoods, fingerprint="f" * 64):
         "log_likelihood": values.mean(),
         "log_likelihood_stderr": values.std(ddof=1) / np.sqrt(len(values)),
         "elbo": values.mean() - 2,
+        "seconds": 300.0,
         "active_units": {"z2": 3, "z1": 20},
     }
     (run.folder / "figures").mkdir(parents=True)
     (run.folder / "config.json").write_text(json.dumps(settings))
     (run.folder / "evaluation.json").write_text(json.dumps(evaluation))
+    training = {"epochs": 249, "best_epoch": 198, "train_seconds": 480.0}
+    (run.folder / "training.json").write_text(json.dumps(training))
     np.save(run.folder / "figures" / "log_likelihoods.npy", values)
     return run
 
@@ -131,7 +134,15 @@ def test_markdown_holds_the_numbers_the_data_and_what_is_missing(pair):
     assert "| -123.43 |  | 0 |" in text
     assert "+4.05" in text
     assert "ffffffffffff" in text
+    assert f"- {pair[0].folder.name}: 8 min of training (249 epochs, the best was 198), 5 min of evaluation" in text
     assert "Not complete: vae_standard." in text
+
+
+def test_a_run_of_an_older_version_has_no_time_to_tell(pair):
+    (pair[0].folder / "training.json").unlink()
+    data = tables.table("Table", 1, [pair[0].cell], [pair[0]])
+    assert data["rows"][0]["runs"][0]["train_seconds"] is None
+    assert "min of training" not in tables.markdown(data)
 
 
 def test_table_2_has_a_number_of_its_own_for_the_standard_prior():

@@ -359,6 +359,7 @@ def broken(run, tmp_path, file, text):
         ("evaluation.json", json.dumps({**tiny_preset.EVALUATION, "elbo": float("nan")}), r"elbo is nan"),
         ("evaluation.json", json.dumps({**tiny_preset.EVALUATION, "split": "validation"}), r"the validation split"),
         ("evaluation.json", json.dumps({**tiny_preset.EVALUATION, "fingerprint": "1" * 64}), r"about other data"),
+        ("evaluation.json", json.dumps({**tiny_preset.EVALUATION, "weights_sha256": "1"}), r"about other weights"),
         ("history.csv", None, r"history\.csv is missing"),
         ("history.csv", "epoch,validation_elbo\n", r"history\.csv has no rows"),
         ("history.csv", "epoch,validation_elbo\n1,x\n", r"history\.csv is damaged"),

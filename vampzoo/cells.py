@@ -128,6 +128,11 @@ class Run:
     def config(self):
         return json.loads((self.folder / "config.json").read_text())
 
+    def training(self):
+        """What training.json says of how the training went; {} for a run of an older version, which has none."""
+        path = self.folder / "training.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
     def command(self, train_flags=()):
         """The command that starts or resumes it, run from the project's folder."""
         settings = self.cell.settings()

@@ -170,6 +170,9 @@ def read_evaluation(run_dir, config):
                 raise zoo.ZooError(f"{path}: {key} is {evaluation[key]}")
         if evaluation["fingerprint"] != config["data"]["fingerprint"]:
             raise zoo.ZooError(f"{path} is about other data than the run was trained on: run `{command}` again")
+        weights = run_dir / zoo.WEIGHTS
+        if weights.exists() and evaluation.get("weights_sha256", digest := zoo.file_sha256(weights)) != digest:
+            raise zoo.ZooError(f"{path} is about other weights than {weights}: run `{command}` again")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise zoo.ZooError(f"{path} is damaged ({error!r}): run `{command}` again") from error
     return evaluation

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from vampzoo import evaluation, figures
+from vampzoo import evaluation, figures, zoo
 from vampzoo.training.run_folder import write_text
 
 NUM_IMAGES = 100  # in a grid
@@ -38,6 +38,8 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
     ) as bar:
         result, log_likelihoods = evaluation.evaluate(model, images, num_samples, seed, progress=bar.update, **how)
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **result}
+    if (weights := folder / zoo.WEIGHTS).exists():
+        result["weights_sha256"] = zoo.file_sha256(weights)  # so that nobody takes it for an evaluation of others
     write_figures(folder / "figures", model, images, log_likelihoods, f"{dataset.spec.title}: {split} images", seed)
     write_text(out or folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
     return result

@@ -71,6 +71,8 @@ def _run_entry(run, result, measure):
         "num_images": result["num_images"],
         "num_samples": result["num_samples"],
         "training": training,
+        "evaluation_seconds": result.get("seconds"),
+        **{name: run.training().get(name) for name in ("epochs", "best_epoch", "train_seconds")},
     }
 
 
@@ -153,6 +155,8 @@ def markdown(data, incomplete=()):
             lines.append(f"- {run}: {entry['nats']:+.2f} ± {entry['stderr']:.2f}")
     notes = _notes(data["rows"])
     lines += ["", "Data and training:", "", *notes] if notes else []
+    if times := _times(data["rows"]):
+        lines += ["", "Time of each run, with whatever else the machine did:", "", *times]
     if incomplete:
         lines += ["", f"Not complete: {', '.join(incomplete)}."]
     return "\n".join(lines) + "\n"
@@ -172,6 +176,17 @@ def _notes(rows):
             how += [f"{run['num_images']} test images", f"S = {run['num_samples']}"]
             recipes.setdefault(f"{datasets.DATASETS[entry['dataset']].title}: {', '.join(how)}", None)
     return lines + [f"- {recipe}." for recipe in recipes]
+
+
+def _times(rows):
+    """A line for each run that says how long it took."""
+    return [
+        f"- {run['run']}: {run['train_seconds'] / 60:.0f} min of training ({run['epochs']} epochs, the best was "
+        f"{run['best_epoch']}), {run['evaluation_seconds'] / 60:.0f} min of evaluation"
+        for entry in rows
+        for run in entry["runs"]
+        if run["train_seconds"] is not None and run["evaluation_seconds"] is not None
+    ]
 
 
 # === The zoo's table ===

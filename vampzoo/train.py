@@ -208,11 +208,14 @@ def main(argv):
     except training.Interrupted as interruption:
         print(f"stopped by {interruption}; the same command resumes {folder.path}", file=sys.stderr)
         return 0 if interruption.signal_number == signal.SIGTERM else 128 + interruption.signal_number
-    result = {"run_dir": str(folder.path), "epochs": trainer.epochs_done, "best_epoch": trainer.best_epoch}
-    result |= {
+    result = {
+        "epochs": trainer.epochs_done,
+        "best_epoch": trainer.best_epoch,
         f"validation_{training_config.selection}": trainer.best_validation,
         "train_seconds": round(trainer.seconds, 1),
     }
+    folder.write_training(result)
+    result = {"run_dir": str(folder.path), **result}
     print(f"{trainer.epochs_done} epochs are done, the best was {trainer.best_epoch}", file=sys.stderr)
     if FLAGS.evaluate and is_chief:
         print(f"evaluating {len(dataset.test)} test images, {FLAGS.num_samples} samples each", file=sys.stderr)

@@ -175,6 +175,14 @@ class RunFolder:
             writer.writeheader()
             writer.writerows(rows)
 
+    def write_training(self, result):
+        """Writes training.json: how a training ended, plain data."""
+        if self.writer:
+            try:
+                write_text(self.path / "training.json", json.dumps(result, indent=2) + "\n")
+            except OSError as error:
+                raise RunFolderError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
+
     def append_history(self, row):
         """Appends a row an epoch.
 
