@@ -110,14 +110,15 @@ def test_every_weight_gets_a_gradient(tiny_model):
 
 
 @pytest.mark.parametrize("prior", ["standard", "vampprior"])
-def test_the_torch_twin_computes_our_loss(tiny_model, tiny_config, prior):
+@pytest.mark.parametrize("model", ["conv_hvae", "pixel_hvae"])
+def test_the_torch_twin_computes_our_loss(tiny_model, tiny_config, model, prior):
     torch = pytest.importorskip("torch")
     from vampzoo.peers import torch_mlp
 
-    fields = {"model": "conv_hvae", "prior": prior, "image_shape": (8, 12, 1)}
+    fields = {"model": model, "prior": prior, "image_shape": (8, 12, 1)}
     ours, twin = tiny_model(**fields), torch_mlp.create(tiny_config(**fields))
     torch_mlp.copy_weights(twin, ours)
     x, noise = RNG.integers(0, 2, (5, 8, 12, 1)).astype(np.float32), ours.draw_noise(5, random.key(1))
-    terms = ours.elbo_terms(x, noise)
+    terms = ours.elbo_terms(x, noise, training=True)  # batch normalisation by the batch's statistics, as in the twin
     loss = twin.loss(torch.from_numpy(x).flatten(1), [torch.from_numpy(n.numpy()) for n in noise.values()], 0.3)
     assert loss.item() == pytest.approx(float(tf.reduce_mean(terms.distortion + 0.3 * terms.rate)), rel=1e-5)

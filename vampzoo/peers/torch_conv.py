@@ -1,4 +1,5 @@
-"""The ConvHVAE in plain PyTorch, written to be fast: one convolution for both halves of a gate, channels last in memory.
+"""ConvHVAE and PixelHVAE in plain PyTorch, written to be fast: one convolution for both halves of a gate, a causal one
+of six taps in place of a masked 3x3 one, channels last in memory.
 
 Dimensions: B batch, D pixels, (H, W, C) image, h features of an encoder.
 """
@@ -55,6 +56,19 @@ def encoder(image_shape, first, third):
     return nn.Sequential(Images(image_shape), *convolutions(image_shape[-1], *layers), Flat())
 
 
+class CausalConv(nn.Module):
+    """A masked 3x3 convolution without bias that consists of the taps the mask keeps: vampzoo's `CausalConv2D`."""
+
+    def __init__(self, in_channels, filters, centre):
+        super().__init__()
+        self.taps = nn.Parameter(torch.empty(filters, in_channels, 5 if centre else 4))  # [O, I, T]
+        nn.init.kaiming_uniform_(self.taps, a=math.sqrt(5))
+
+    def forward(self, x):
+        kernel = F.pad(self.taps, (0, 6 - self.taps.shape[2])).unflatten(2, (2, 3))  # [O, I, 2, 3]
+        return F.conv2d(F.pad(x, (1, 1, 1, 0)), kernel)
+
+
 class ConvHVAE(torch_mlp.HVAE):
     """The twin of vampzoo's ConvHVAE."""
 
@@ -67,7 +81,13 @@ class ConvHVAE(torch_mlp.HVAE):
         self.q_z1_latent = Gate(m2, h)
         self.q_z1 = Gaussian(Gate(2 * h, units), units, m1)
         self.p_z1 = Gaussian(mlp(m2, units), units, m1)
-        self.p_x_z1, self.p_x_z2 = Gate(m1, units), Gate(m2, units)
+        self.create_decoder(config)
+        self.latent_sizes = (m2, m1)
+        self.to(memory_format=torch.channels_last)
+
+    def create_decoder(self, config):
+        shape, units = config.image_shape, config.hidden_units
+        self.p_x_z1, self.p_x_z2 = Gate(config.z1_size, units), Gate(config.z2_size, units)
         self.p_x = nn.Sequential(
             Gate(2 * units, math.prod(shape)),
             Images(shape),
@@ -75,5 +95,30 @@ class ConvHVAE(torch_mlp.HVAE):
             nn.Conv2d(64, shape[-1], 1),
             Flat(),
         )
-        self.latent_sizes = (m2, m1)
-        self.to(memory_format=torch.channels_last)
+
+
+class PixelHVAE(ConvHVAE):
+    """The twin of vampzoo's PixelHVAE."""
+
+    def create_decoder(self, config):
+        shape, filters, depth = config.image_shape, 64, 8
+        self.images = Images(shape)
+        self.map_z1, self.map_z2 = Gate(config.z1_size, math.prod(shape)), Gate(config.z2_size, math.prod(shape))
+        self.features = nn.Conv2d(2 * shape[-1], filters, 3, padding=1, bias=False)
+        self.causal = nn.ModuleList(CausalConv(filters if i else shape[-1], filters, i > 0) for i in range(depth))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(filters) for _ in range(depth))
+        self.head = nn.Sequential(nn.Conv2d(filters, shape[-1], 1), Flat())
+
+    def decoder_networks(self):
+        return {
+            "p_x_features": nn.ModuleList([self.map_z1, self.map_z2, self.features]),
+            "p_x_network": nn.ModuleList([self.causal, self.norms, self.head]),
+        }
+
+    def logits(self, z1, z2, x):
+        maps = torch.cat([self.images(self.map_z1(z1)), self.images(self.map_z2(z2))], 1)  # [B, 2C, H, W]
+        h = self.features(maps) + self.causal[0](self.images(x))  # [B, F, H, W]
+        h = F.relu(self.norms[0](h))
+        for convolution, norm in zip(self.causal[1:], self.norms[1:], strict=True):
+            h = F.relu(norm(convolution(h)))
+        return self.head(h)

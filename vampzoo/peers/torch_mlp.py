@@ -113,15 +113,21 @@ class HVAE(Twin):
             "q_z1_features": self.q_z1_features,
             "q_z1_network": nn.ModuleList([self.q_z1_latent, self.q_z1]),
             "p_z1_network": self.p_z1,
-            "p_x_network": nn.ModuleList([self.p_x_z1, self.p_x_z2, self.p_x]),
+            **self.decoder_networks(),
         }
+
+    def decoder_networks(self):
+        return {"p_x_network": nn.ModuleList([self.p_x_z1, self.p_x_z2, self.p_x])}
 
     def loss(self, x, noise, beta):
         z2, log_q_z2 = draw(*self.q_z2(x), noise[0])
         z1, log_q_z1 = draw(*self.q_z1(torch.cat([self.q_z1_features(x), self.q_z1_latent(z2)], 1)), noise[1])
         rate = log_q_z2 - self.log_prior(z2, self.q_z2) + log_q_z1 - log_normal(z1, *self.p_z1(z2))
-        logits = self.p_x(torch.cat([self.p_x_z1(z1), self.p_x_z2(z2)], 1))
-        return (distortion(logits, x) + beta * rate).mean()
+        return (distortion(self.logits(z1, z2, x), x) + beta * rate).mean()
+
+    def logits(self, z1, z2, x):
+        """Of p(x|z1, z2), [B, D]; x is for decoders in which a pixel depends on those before it."""
+        return self.p_x(torch.cat([self.p_x_z1(z1), self.p_x_z2(z2)], 1))
 
 
 def draw(mean, log_var, noise):
@@ -162,9 +168,9 @@ class NormalizedAdam(torch.optim.Adam):
 
 def create(config):
     """The twin of `vampzoo.models.create(config)`, with PyTorch's default weights."""
-    from vampzoo.peers.torch_conv import ConvHVAE  # which builds on this file
+    from vampzoo.peers.torch_conv import ConvHVAE, PixelHVAE  # which build on this file
 
-    models = {"vae": VAE, "hvae": HVAE, "conv_hvae": ConvHVAE}
+    models = {"vae": VAE, "hvae": HVAE, "conv_hvae": ConvHVAE, "pixel_hvae": PixelHVAE}
     if config.model not in models or config.prior not in ("standard", "vampprior"):
         raise Unsupported(f"torch: the twins are {', '.join(models)} with standard or vampprior")
     return models[config.model](config)
@@ -174,7 +180,7 @@ def create(config):
 def copy_weights(twin, model):
     """Gives the twin the weights of a vampzoo model of the same config."""
     for name, module in twin.networks().items():
-        for parameter, weight in zip(module.parameters(), getattr(model, name).weights, strict=True):
+        for parameter, weight in zip(module.parameters(), getattr(model, name).trainable_weights, strict=True):
             weight = weight.numpy()
             weight = weight.transpose(3, 2, 0, 1) if weight.ndim == 4 else weight.T  # [k, k, I, O] -> [O, I, k, k]
             parameter.copy_(torch.from_numpy(np.array(weight)))
