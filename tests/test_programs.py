@@ -176,6 +176,7 @@ def test_stopped_by_signals_and_resumed(tmp_path, data_file):
         (["--learning_rate=0"], "learning_rate must be positive and finite, got 0.0"),
         (["--learning_rate=nan"], "learning_rate must be positive and finite, got nan"),
         (["--weight_decay=-1"], "weight_decay must be at least 0"),
+        (["--dropout=1"], r"dropout must be in [0, 1), got 1.0"),
         (["--ema_momentum=1"], r"ema_momentum must be in [0, 1), got 1.0"),
         (["--optimizer=sgd"], "<normalized_adam|adam>"),
         (["--mixed_precision=float8"], "<none|bfloat16|float16>"),

@@ -10,9 +10,10 @@ fast on a CPU and the same whether XLA is used or not.
 import tensorflow as tf
 
 from vampzoo import objectives, random
+from vampzoo.training.dropout import UnitDropout
 
 # What a seed is folded with, so that no two uses of the run's seed share a stream.
-ORDER, BINARISATION, NOISE, VALIDATION = range(4)
+ORDER, BINARISATION, NOISE, VALIDATION, DROPOUT = range(5)
 
 
 class TrainingSteps:
@@ -26,6 +27,7 @@ class TrainingSteps:
         seed: integer.
         objective: one of `vampzoo.config.OBJECTIVES`.
         num_samples: k.
+        dropout: probability with which a hidden unit is left out of a step.
         dynamic: whether images are intensities, to be binarised anew at each use.
         strategy: a `tf.distribute` strategy.
         jit_compile: whether to compile with XLA.
@@ -44,11 +46,13 @@ class TrainingSteps:
         jit_compile,
         objective="elbo",
         num_samples=1,
+        dropout=0.0,
     ):
         self.model = model
         self.optimizer = optimizer
         self.objective = objective
         self.num_samples = num_samples
+        self.dropout = UnitDropout(model, dropout)
         self.strategy = strategy
         self.num_images = len(images)
         self.batch_size = min(batch_size, self.num_images)
@@ -81,7 +85,8 @@ class TrainingSteps:
         order = random.permutation(self.num_images, random.fold_in(self._seed, ORDER, epoch))  # [N]
         for step in tf.range(first, last):
             x, weights, noise = self._global_batch(order, epoch, step)
-            replica_sums = self.strategy.run(self._on_replica, args=(x, weights, noise, beta))
+            masks = self.dropout.draw(random.fold_in(self._seed, DROPOUT, epoch, step))
+            replica_sums = self.strategy.run(self._on_replica, args=(x, weights, noise, masks, beta))
             sums += tf.cast(self.strategy.reduce(tf.distribute.ReduceOp.SUM, replica_sums, axis=None), tf.float64)
         return sums
 
@@ -105,24 +110,25 @@ class TrainingSteps:
             )
         return x, weights, noise
 
-    def _on_replica(self, x, weights, noise, beta):
+    def _on_replica(self, x, weights, noise, masks, beta):
         """A replica's part of the step; every replica sees the global batch and takes its rows."""
         share = 1.0 / tf.reduce_sum(weights)  # of one image in the mean over the global batch
         first = self._rows * tf.distribute.get_replica_context().replica_id_in_sync_group
         x, weights, noise = tf.nest.map_structure(
             lambda t: tf.ensure_shape(t[first : first + self._rows], [self._rows, *t.shape[1:]]), (x, weights, noise)
         )
-        return self._replica_step(x, weights, share, noise, beta)
+        return self._replica_step(x, weights, share, noise, masks, beta)
 
-    def _step(self, x, weights, share, noise, beta):
-        gradients, sums = self._gradients(x, weights, share, noise, beta)
+    def _step(self, x, weights, share, noise, masks, beta):
+        gradients, sums = self._gradients(x, weights, share, noise, masks, beta)
         self.optimizer.apply(gradients, self.model.trainable_variables)  # sums over the replicas
         return sums
 
-    def _gradients(self, x, weights, share, noise, beta):
+    def _gradients(self, x, weights, share, noise, masks, beta):
         with tf.GradientTape() as tape:
             rows = {name: tf.reshape(t, [self._rows * self.num_samples, t.shape[-1]]) for name, t in noise.items()}
-            terms = self.model.elbo_terms(x, rows, training=True, num_samples=self.num_samples)
+            with self.dropout.thinned(masks):
+                terms = self.model.elbo_terms(x, rows, training=True, num_samples=self.num_samples)
             terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, self.num_samples]), terms)  # [R rows, k]
             loss = share * tf.reduce_sum(weights * objectives.training_loss(terms, beta, self.objective))
             loss = self.optimizer.scale_loss(loss)  # by 1, but for float16

@@ -117,6 +117,7 @@ class Trainer:
             seed=config.seed,
             objective=config.objective,
             num_samples=config.objective_samples,
+            dropout=config.dropout,
             dynamic=dataset.spec.dynamic,
             strategy=strategy,
             jit_compile=jit_compile,
