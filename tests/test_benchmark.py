@@ -69,6 +69,14 @@ def test_training_section(tiny_config):
     json.dumps(result)
 
 
+def test_epoch_section(tiny_config):
+    entry = speed.epoch([tiny_config(model="vae", num_components=3)], batch_size=500, num_epochs=3)["vae_vampprior"]
+    parts = ("validation", "images", "rest")
+    assert set(entry) == {f"{name}_ms" for name in ("steps", *parts)} | {f"{name}_share" for name in parts}
+    assert all(value > 0 for value in entry.values())
+    assert entry["validation_share"] == pytest.approx(entry["validation_ms"] / entry["steps_ms"])
+
+
 def test_importance_and_sampling_sections(tiny_config):
     configs = [tiny_config(model="hvae")]
     entry = speed.importance(configs, num_samples=5, rounds=1, num_images=2)["hvae_vampprior"]

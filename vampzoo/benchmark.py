@@ -18,7 +18,7 @@ from vampzoo import config, peers, program
 
 FLAGS = flags.FLAGS
 
-SECTIONS = ("training", "importance", "sampling", "startup", "growth")
+SECTIONS = ("training", "epoch", "importance", "sampling", "startup", "growth")
 
 _GROUP = "benchmark"
 flags.DEFINE_list("sections", list(SECTIONS), f"what to measure: {', '.join(SECTIONS)}", module_name=_GROUP)
@@ -51,6 +51,7 @@ def main(argv):
     size, rounds, steps = FLAGS.batch_size, FLAGS.rounds, FLAGS.steps
     measures = {
         "training": lambda: speed.training(configs, FLAGS.peers, size, rounds, steps, progress),
+        "epoch": lambda: speed.epoch(configs, size, progress=progress),
         "importance": lambda: speed.importance(configs, FLAGS.num_samples, rounds, progress=progress),
         "sampling": lambda: speed.sampling(configs, min(rounds, 5), progress=progress),
         "startup": lambda: speed.startup(configs, size, FLAGS.num_samples, progress),

@@ -1,8 +1,9 @@
-"""The measurements of the benchmark: training, importance sampling, sampling, a fresh process, growth.
+"""The measurements of the benchmark: training steps, whole epochs, importance sampling, sampling, a fresh process, growth.
 
 Every function takes `progress`, which is called with a line of text now and then. Times are in milliseconds, as quartiles.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -11,6 +12,7 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -142,6 +144,97 @@ def _ratio(seconds, numerator, denominator):
 
 def _num_trained(model):
     return sum(int(variable.shape.num_elements()) for variable in model.trainable_variables)
+
+
+# === A whole epoch ===
+
+_IMAGE_EPOCHS = 20  # from one image grid in TensorBoard to the next, as `vampzoo.train` has it
+
+
+def epoch(configs, batch_size, num_epochs=20, progress=_silent):
+    """Where the time of an epoch goes: in the trainer itself, on random images as many as Caltech 101 Silhouettes has.
+
+    Returns:
+        {name: {"steps_ms", "validation_ms", "images_ms", "rest_ms", "validation_share", "images_share", "rest_share"}}:
+        medians an epoch (of the image grids the part that falls to one epoch), and their shares of the steps. The rest is
+        what Python does in between: history, TensorBoard scalars, progress bar, keeping the best weights.
+    """
+    result = {}
+    for model_config in configs:
+        progress(f"{num_epochs} epochs of {_name(model_config)}")
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = _timed_epochs(model_config, batch_size, num_epochs, pathlib.Path(folder, "run"))
+        ms = {f"{name}_ms": 1e3 * float(np.median(values)) for name, values in seconds.items()}
+        shares = {
+            name.replace("_ms", "_share"): value / ms["steps_ms"] for name, value in ms.items() if "steps" not in name
+        }
+        result[_name(model_config)] = {**ms, **shares}
+    return result
+
+
+def _timed_epochs(model_config, batch_size, num_epochs, path):
+    """Seconds of each epoch that went into steps, validation, image grids and the rest: {name: NumPy}."""
+    from vampzoo import datasets, training
+    from vampzoo.training.reporting import TensorBoard
+
+    train, validation = (_random_images(n, model_config.image_shape) for n in (4100, 2264))
+    spec = datasets.DATASETS["caltech101_silhouettes"]
+    data = datasets.Dataset(spec=spec, train=train, validation=validation, test=validation, fingerprint="")
+    training_config = config.TrainingConfig(epochs=num_epochs + 3, batch_size=batch_size)
+    with contextlib.closing(training.RunFolder(path, {}, "")) as folder:
+        trainer = training.Trainer(model_config, training_config, data, folder, image_epochs=0)
+        clock = _Clock()
+        trainer.steps.run = clock.timed("steps", trainer.steps.run)
+        trainer.validation_elbo = clock.timed("validation", trainer.validation_elbo)
+        folder.append_history = clock.lap(folder.append_history)
+        model = trainer.fit()
+        tensorboard = TensorBoard(folder.tensorboard, model, validation, seed=0)
+        grids = clock.timed("images", tensorboard.images)
+        for i in range(4):
+            grids(i)
+            clock.next_lap()
+        tensorboard.close()
+    steps, validation, whole = (
+        np.array(clock.laps[name][3:-4]) for name in ("steps", "validation", "whole")
+    )  # compiled
+    images = np.array(clock.laps["images"][-3:]) / _IMAGE_EPOCHS
+    return {"steps": steps, "validation": validation, "images": images, "rest": whole - steps - validation}
+
+
+class _Clock:
+    """Adds up the seconds within functions, lap by lap."""
+
+    def __init__(self):
+        self.laps = {name: [0.0] for name in ("steps", "validation", "images", "whole")}
+        self._start = time.perf_counter()
+
+    def timed(self, name, function):
+        """The function, whose time counts for `name`."""
+
+        def run(*arguments):
+            start = time.perf_counter()
+            result = function(*arguments)
+            self.laps[name][-1] += time.perf_counter() - start
+            return result
+
+        return run
+
+    def lap(self, function):
+        """The function, after which a new lap begins."""
+
+        def run(*arguments):
+            result = function(*arguments)
+            self.next_lap()
+            return result
+
+        return run
+
+    def next_lap(self):
+        now = time.perf_counter()
+        self.laps["whole"][-1] = now - self._start
+        self._start = now
+        for values in self.laps.values():
+            values.append(0.0)
 
 
 # === Evaluation and sampling ===
