@@ -223,7 +223,7 @@ def test_served_numbers_are_those_of_python(ask, expected, signature):
 
 @pytest.mark.parametrize(("signature", "inputs", "message"), MALFORMED)
 def test_malformed_request_is_refused_and_the_server_goes_on(ask, expected, signature, inputs, message):
-    with pytest.raises(grpc.RpcError, match=message) as caught:
+    with pytest.raises(grpc.RpcError, match=message or None) as caught:
         ask(signature, **inputs)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert_same(ask("pseudo_inputs"), expected["pseudo_inputs"])

@@ -22,7 +22,7 @@ flags.DEFINE_string("data_file", None, "for a run on --dataset=npz: the file", m
 flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "which images", module_name=_GROUP)
 flags.DEFINE_integer("num_samples", 5000, "importance samples an image", module_name=_GROUP)
 flags.DEFINE_integer("seed", 0, "decides the draws", module_name=_GROUP)
-flags.DEFINE_string("out", None, "another path for evaluation.json", module_name=_GROUP)
+flags.DEFINE_string("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_GROUP)
 
 
 def main(argv):

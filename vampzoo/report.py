@@ -1,6 +1,7 @@
 """Evaluation of a run or preset on a dataset, written down: `evaluation.json` and the paper's figures."""
 
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ NUM_IMAGES = 100  # in a grid
 
 
 def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=None, **how):
-    """Evaluates `model` and writes `evaluation.json` and `figures/` into `folder`.
+    """Evaluates `model` and writes `evaluation.json`, and `figures/` beside it, into `folder`.
 
     Args:
         folder: pathlib.Path of a run folder or any other.
@@ -22,7 +23,7 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         split: "train", "validation" or "test".
         num_samples: S.
         seed: integer.
-        out: another path for the JSON.
+        out: another path for the JSON; the figures go beside it, so that those of the folder stay what they were.
         how: further arguments of `vampzoo.evaluation.evaluate`.
 
     Returns:
@@ -40,8 +41,9 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **result}
     if (weights := folder / zoo.WEIGHTS).exists():
         result["weights_sha256"] = zoo.file_sha256(weights)  # so that nobody takes it for an evaluation of others
-    write_figures(folder / "figures", model, images, log_likelihoods, f"{dataset.spec.title}: {split} images", seed)
-    write_text(out or folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    out = pathlib.Path(out or folder / "evaluation.json")
+    write_figures(out.parent / "figures", model, images, log_likelihoods, f"{dataset.spec.title}: {split} images", seed)
+    write_text(out, json.dumps(result, indent=2) + "\n")
     return result
 
 

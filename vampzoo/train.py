@@ -151,7 +151,7 @@ flags.DEFINE_integer(
 _EVALUATION = "evaluation"
 flags.DEFINE_boolean("evaluate", True, "evaluate on the test images at the end", module_name=_EVALUATION)
 flags.DEFINE_integer("num_samples", 5000, "importance samples an image", module_name=_EVALUATION)
-flags.DEFINE_string("out", None, "another path for evaluation.json", module_name=_EVALUATION)
+flags.DEFINE_string("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_EVALUATION)
 
 # Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.
 _NOT_RECORDED = ("run_dir", "overwrite", "out")
