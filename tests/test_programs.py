@@ -254,6 +254,7 @@ def test_data_that_vanished_or_changed(trained, tmp_path):
     [
         ("evaluate", [], "--run_dir is missing"),
         ("evaluate", ["--run_dir=missing/run"], "the folder missing/run does not exist"),
+        ("evaluate", ["--run_dir=hvae_vampprior_glyphs"], "glyphs is a preset, into which nothing is written"),
         ("evaluate", ["--num_samples=0", "--run_dir=x"], "--num_samples must be at least 1"),
         ("evaluate", ["--split=all"], "<train|validation|test>"),
         ("sample", [], "--run_dir is missing"),

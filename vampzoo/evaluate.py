@@ -1,12 +1,11 @@
 """Evaluates a run or a preset: ELBO, importance-sampled log-likelihood, active units, figures.
 
-    python -m vampzoo.evaluate --run_dir=runs/hvae_vampprior_caltech101 --split=test --num_samples=5000
+    python -m vampzoo.evaluate --run_dir=runs/my_run --split=test --num_samples=5000
 
-Writes evaluation.json and figures/ into the run folder and ends with one JSON line on stdout.
+Writes evaluation.json and figures/ into the run folder, or where --out says, and ends with one JSON line on stdout.
 """
 
 import json
-import pathlib
 
 from absl import flags
 
@@ -15,7 +14,7 @@ from vampzoo import program
 FLAGS = flags.FLAGS
 
 _GROUP = "evaluation"
-flags.DEFINE_string("run_dir", None, "run folder or preset folder", module_name=_GROUP)
+flags.DEFINE_string("run_dir", None, "run folder, preset folder or preset name", module_name=_GROUP)
 flags.DEFINE_string("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_GROUP)
 flags.DEFINE_string("manual_dir", None, "folder with source files that so need no download", module_name=_GROUP)
 flags.DEFINE_string("data_file", None, "for a run on --dataset=npz: the file", module_name=_GROUP)
@@ -33,7 +32,9 @@ def main(argv):
 
     from vampzoo import datasets, report, zoo
 
-    folder = pathlib.Path(FLAGS.run_dir)
+    folder = zoo.find(FLAGS.run_dir)
+    if (folder / zoo.CHECKSUMS).exists() and not FLAGS.out:
+        raise ValueError(f"--out is missing: {folder} is a preset, into which nothing is written")
     model = zoo.load(folder)
     data = json.loads((folder / "config.json").read_text())["data"]
     dataset = datasets.load(
