@@ -374,8 +374,13 @@ def test_incomplete_run_is_refused_and_nothing_is_written(exported, tmp_path, fi
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_training_images_are_not_exported_unless_asked_for(tmp_path):
-    tiny_preset.write_run(tmp_path / "run", prior="vampprior_data")
+@pytest.mark.parametrize("from_data", [False, True])
+def test_training_images_are_not_exported_unless_asked_for(tmp_path, from_data):
+    tiny_preset.write_run(tmp_path / "run", prior="vampprior" if from_data else "vampprior_data")
+    path = tmp_path / "run" / "config.json"
+    settings = json.loads(path.read_text())
+    settings["training"]["pseudo_inputs_from_data"] = from_data
+    path.write_text(json.dumps(settings))
     with pytest.raises(zoo.ZooError, match=r"training images.*--allow_training_images"):
         export.export_preset(tmp_path / "run", "tiny", tmp_path)
 

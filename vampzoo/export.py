@@ -34,7 +34,7 @@ flags.DEFINE_string("note", "", "what the card should say about the data in addi
 flags.DEFINE_boolean(
     "allow_training_images",
     False,
-    "export a vampprior_data model, whose weights are training images",
+    "export a model whose pseudo-inputs are training images or began as such",
     module_name=_GROUP,
 )
 
@@ -66,7 +66,8 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
         name: of the preset.
         zoo_dir: the folder with the presets.
         note: for the card.
-        allow_training_images: whether a `vampprior_data` model may be exported.
+        allow_training_images: whether a model may be exported whose pseudo-inputs are training images, or began as such
+            and so may show them still.
 
     Returns:
         The folder, a `pathlib.Path`.
@@ -80,10 +81,12 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
     config, model_config = zoo.read_config(run_dir)
     if missing := {"data", "training"} - set(config):
         raise zoo.ZooError(f"{run_dir / zoo.CONFIG} lacks {sorted(missing)}: not the configuration of a run")
-    if model_config.prior == "vampprior_data" and not allow_training_images:
+    from_data = model_config.prior == "vampprior" and config["training"].get("pseudo_inputs_from_data")
+    if (model_config.prior == "vampprior_data" or from_data) and not allow_training_images:
+        reason = "began as training images" if from_data else "are training images"
         raise zoo.ZooError(
-            f"the prior of {run_dir} is vampprior_data: its weights contain training images. If you may publish those, "
-            "give --allow_training_images"
+            f"the pseudo-inputs of {run_dir} {reason}, and a preset would hold them. If you may publish those, give "
+            "--allow_training_images"
         )
     metrics = card.metrics(name, config, read_evaluation(run_dir, config), read_history(run_dir, config))
     train_flags = [
