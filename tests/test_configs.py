@@ -36,9 +36,9 @@ def test_parses_into_valid_configurations(name):
         assert parsed["dataset"] is None
     else:
         assert parsed["dataset"] in datasets.DATASETS
-        assert (
-            ModelConfig.from_dict(parsed["model"]).num_components == datasets.DATASETS[parsed["dataset"]].num_components
-        )
+        num_components = ModelConfig.from_dict(parsed["model"]).num_components
+        if not name.endswith("_best.flags"):  # those are not the paper's
+            assert num_components == datasets.DATASETS[parsed["dataset"]].num_components
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "common.flags"])
