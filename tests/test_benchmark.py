@@ -73,7 +73,7 @@ def test_epoch_section(tiny_config):
     entry = speed.epoch([tiny_config(model="vae", num_components=3)], batch_size=500, num_epochs=3)["vae_vampprior"]
     parts = ("validation", "images", "rest")
     assert set(entry) == {f"{name}_ms" for name in ("steps", *parts)} | {f"{name}_share" for name in parts}
-    assert all(value > 0 for value in entry.values())
+    assert all(value > 0 for value in entry.values())  # every lap that is counted had all of its parts
     assert entry["validation_share"] == pytest.approx(entry["validation_ms"] / entry["steps_ms"])
 
 

@@ -194,10 +194,9 @@ def _timed_epochs(model_config, batch_size, num_epochs, path):
             grids(i)
             clock.next_lap()
         tensorboard.close()
-    steps, validation, whole = (
-        np.array(clock.laps[name][3:-4]) for name in ("steps", "validation", "whole")
-    )  # compiled
-    images = np.array(clock.laps["images"][-3:]) / _IMAGE_EPOCHS
+    laps = {name: np.array(seconds[:-1]) for name, seconds in clock.laps.items()}  # the last has only begun
+    steps, validation, whole = (laps[name][3 : 3 + num_epochs] for name in ("steps", "validation", "whole"))
+    images = laps["images"][-3:] / _IMAGE_EPOCHS  # the first grid compiles, as the first epochs do
     return {"steps": steps, "validation": validation, "images": images, "rest": whole - steps - validation}
 
 
