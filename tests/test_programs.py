@@ -160,6 +160,22 @@ def test_stopped_by_signals_and_resumed(tmp_path, data_file):
     assert not (folder / "evaluation.json").exists()
 
 
+def test_sigterm_while_stderr_is_being_written():
+    """Python's stderr refuses a handler that has interrupted it: the program ends well all the same."""
+    code = (
+        "import sys\n"
+        "from vampzoo import train\n"
+        "class Busy:\n"
+        "    def write(self, text): raise RuntimeError('reentrant call')\n"
+        "    def flush(self): raise RuntimeError('reentrant call')\n"
+        "sys.stderr = Busy()\n"
+        "train.leave(15, None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "stopped by SIGTERM; the same command goes on from here" in done.stderr
+
+
 # === Messages ===
 
 

@@ -6,6 +6,7 @@ The run folder holds checkpoints, the best weights, TensorBoard events and, at t
 command on an existing run folder resumes it.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -243,10 +244,11 @@ def main(argv):
 def leave(signal_number, frame):
     """Before and after the training loop there is nothing to save: SIGTERM ends the program at once.
 
-    Not by an exception, which TensorFlow would turn into another one where it is tracing a function.
+    Not by an exception, which TensorFlow would turn into another one where it is tracing a function; and past Python's
+    stderr, which refuses to be written to by a handler that has interrupted it.
     """
-    print("stopped by SIGTERM; the same command goes on from here", file=sys.stderr, flush=True)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, b"stopped by SIGTERM; the same command goes on from here\n")
     os._exit(0)
 
 
