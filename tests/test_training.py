@@ -170,6 +170,13 @@ def test_an_epoch_is_the_same_however_it_is_cut(tmp_path):
     assert_same(*sums)
 
 
+@pytest.mark.parametrize("prior", ["standard", "mog"])
+def test_a_prior_without_pseudo_inputs_takes_none_from_data(tmp_path, prior):
+    config = tiny_run.training_config(epochs=1, pseudo_inputs_from_data=True)
+    trainer = tiny_run.trainer(tmp_path, model=tiny_run.model_config(prior=prior), config=config)
+    assert not hasattr(trainer.model.prior_layer, "pseudo_inputs")
+
+
 def test_seed_decides(tmp_path):
     runs = []
     for i, seed in enumerate((0, 1)):

@@ -151,7 +151,7 @@ class Trainer:
         if type(prior).__name__ == "VampPriorData":
             order = np.random.default_rng(self.config.seed).permutation(len(images))
             prior.set_pseudo_inputs(images[order])
-        elif self.config.pseudo_inputs_from_data:
+        elif self.config.pseudo_inputs_from_data and hasattr(prior, "pseudo_inputs"):  # other priors have no use for it
             prior.set_pseudo_inputs(images, noise_stddev=0.01, seed=self.config.seed)
 
     # === The loop ===
