@@ -85,6 +85,7 @@ def test_a_size_that_does_not_fit_is_an_error_that_names_it(tiny_config):
 @pytest.mark.parametrize("likelihood", ["bernoulli", "discretized_logistic"])
 def test_colour_images_with_each_likelihood(tiny_model, likelihood):
     model = tiny_model(model="conv_hvae", image_shape=(4, 8, 3), likelihood=likelihood)
+    assert model.describe().startswith(f"conv_hvae, prior VampPrior, likelihood {likelihood}, ")
     x = RNG.integers(0, 2, (3, 4, 8, 3)).astype(np.float32)
     elbo = model.elbo(x)
     assert elbo.shape == (3,) and np.isfinite(elbo).all()

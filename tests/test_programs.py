@@ -82,7 +82,7 @@ def test_train_ends_with_one_line_of_json(trained):
     assert result["epochs"] == 3 and result["run_dir"] == str(folder)
     assert result["num_images"] == 9 and result["num_samples"] == 7
     assert result["log_likelihood"] == json.loads((folder / "evaluation.json").read_text())["log_likelihood"]
-    assert "epoch 3/3 elbo" in err and "VAE, prior VampPrior" in err
+    assert "epoch 3/3 elbo" in err and "vae, prior VampPrior" in err
 
 
 def test_train_writes_the_run_folder(trained):

@@ -278,10 +278,10 @@ class LatentVariableModel(keras.Model):
     # === In a notebook ===
 
     def describe(self):
-        """One line: kind of model, prior, likelihood, latents and parameters."""
+        """One line: the model's name, prior, likelihood, latents and parameters."""
         latents = " + ".join(f"{size} ({name})" for name, size in self.latent_sizes.items())
         return (
-            f"{type(self).__name__}, prior {type(self.prior_layer).__name__}, likelihood {self.likelihood}, "
+            f"{self.name}, prior {type(self.prior_layer).__name__}, likelihood {self.likelihood}, "
             f"latents {latents}, {self.count_params():,} parameters"
         )
 
