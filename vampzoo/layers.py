@@ -45,6 +45,7 @@ class GatedDense(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units = units
         self.seed = seed
+        self.thin = None  # units [B, O] -> units: set by `vampzoo.training.dropout` while a training step is traced
 
     def build(self, input_shape):
         shapes = input_shape if isinstance(input_shape[0], list | tuple) else [input_shape]
@@ -64,7 +65,8 @@ class GatedDense(keras.layers.Layer):
             rows = self.kernel[row : row + part.shape[-1]]  # [I, 2 O]
             affine = affine + ops.matmul(part, rows)  # [B, 2 O]
             row += part.shape[-1]
-        return affine[..., : self.units] * ops.sigmoid(affine[..., self.units :])  # [B, O]
+        units = affine[..., : self.units] * ops.sigmoid(affine[..., self.units :])  # [B, O]
+        return units if self.thin is None else self.thin(units)
 
     def compute_output_shape(self, input_shape):
         shape = input_shape[0] if isinstance(input_shape[0], list | tuple) else input_shape

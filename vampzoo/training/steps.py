@@ -84,14 +84,14 @@ class TrainingSteps:
         """
         order = random.permutation(self.num_images, random.fold_in(self._seed, ORDER, epoch))  # [N]
         for step in tf.range(first, last):
-            x, weights, noise = self._global_batch(order, epoch, step)
-            masks = self.dropout.draw(random.fold_in(self._seed, DROPOUT, epoch, step))
+            x, weights, noise, masks = self._global_batch(order, epoch, step)
             replica_sums = self.strategy.run(self._on_replica, args=(x, weights, noise, masks, beta))
             sums += tf.cast(self.strategy.reduce(tf.distribute.ReduceOp.SUM, replica_sums, axis=None), tf.float64)
         return sums
 
     def _global_batch(self, order, epoch, step):
-        """Images [R rows, H, W, C], weights [R rows] (0 for padding), noise {layer: [R rows, k, M]} of one step."""
+        """Of one step: images [R rows, H, W, C], weights [R rows] (0 for padding), noise {layer: [R rows, k, M]} and
+        masks of dropout, [R rows, O] each."""
         position = step * self.batch_size + tf.range(self.batch_size)  # [B]
         weights = tf.cast(position < self.num_images, tf.float32)  # the last batch of an epoch may be partial
         x = tf.gather(self._images, tf.gather(order, position % self.num_images))  # [B, H, W, C]
@@ -104,18 +104,21 @@ class TrainingSteps:
             name: tf.reshape(t, [self.batch_size, self.num_samples, self.model.latent_sizes[name]])
             for name, t in noise.items()
         }
+        masks = self.dropout.draw(self.batch_size, random.fold_in(self._seed, DROPOUT, epoch, step))
+        batch = (x, weights, noise, masks)
         if self._padding:
-            x, weights, noise = tf.nest.map_structure(
-                lambda t: tf.pad(t, [[0, self._padding]] + [[0, 0]] * (t.shape.rank - 1)), (x, weights, noise)
+            batch = tf.nest.map_structure(
+                lambda t: tf.pad(t, [[0, self._padding]] + [[0, 0]] * (t.shape.rank - 1)), batch
             )
-        return x, weights, noise
+        return batch
 
     def _on_replica(self, x, weights, noise, masks, beta):
         """A replica's part of the step; every replica sees the global batch and takes its rows."""
         share = 1.0 / tf.reduce_sum(weights)  # of one image in the mean over the global batch
         first = self._rows * tf.distribute.get_replica_context().replica_id_in_sync_group
-        x, weights, noise = tf.nest.map_structure(
-            lambda t: tf.ensure_shape(t[first : first + self._rows], [self._rows, *t.shape[1:]]), (x, weights, noise)
+        x, weights, noise, masks = tf.nest.map_structure(
+            lambda t: tf.ensure_shape(t[first : first + self._rows], [self._rows, *t.shape[1:]]),
+            (x, weights, noise, masks),
         )
         return self._replica_step(x, weights, share, noise, masks, beta)
 
@@ -127,8 +130,9 @@ class TrainingSteps:
     def _gradients(self, x, weights, share, noise, masks, beta):
         with tf.GradientTape() as tape:
             rows = {name: tf.reshape(t, [self._rows * self.num_samples, t.shape[-1]]) for name, t in noise.items()}
+            prior_parameters = self.model.prior_parameters()
             with self.dropout.thinned(masks):
-                terms = self.model.elbo_terms(x, rows, training=True, num_samples=self.num_samples)
+                terms = self.model.elbo_terms(x, rows, prior_parameters, training=True, num_samples=self.num_samples)
             terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, self.num_samples]), terms)  # [R rows, k]
             loss = share * tf.reduce_sum(weights * objectives.training_loss(terms, beta, self.objective))
             loss = self.optimizer.scale_loss(loss)  # by 1, but for float16
