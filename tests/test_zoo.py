@@ -11,7 +11,7 @@ import pytest
 import tiny_preset
 
 import vampzoo
-from vampzoo import zoo
+from vampzoo import models, zoo
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,14 @@ def test_run_folder_without_or_with_broken_weights(copied_run):
         vampzoo.load(copied_run)
     weights.unlink()
     with pytest.raises(zoo.ZooError, match=r"model\.weights\.h5 is missing"):
+        vampzoo.load(copied_run)
+
+
+def test_weights_that_lack_what_the_model_has_are_refused(copied_run, monkeypatch):
+    """Keras only warns of a container that the file lacks, and leaves its layers as they were initialised."""
+    container = property(lambda model: [model.p_x_network])
+    monkeypatch.setattr(models.LatentVariableModel, "a_container", container, raising=False)
+    with pytest.raises(zoo.ZooError, match=r"model\.weights\.h5 cannot be read .*a_container"):
         vampzoo.load(copied_run)
 
 

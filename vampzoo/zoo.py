@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import warnings
 
 from vampzoo.config import ModelConfig
 
@@ -176,8 +177,10 @@ def load(name_or_path, zoo_dir=None):
 
     model = models.create(model_config)
     try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # with which Keras leaves layers at their initial weights
+            model.load_weights(path)
+    except (OSError, ValueError, KeyError, UserWarning) as error:
         raise ZooError(f"{path} cannot be read as the weights of the model in {CONFIG}: {error}") from error
     if bad := [weight.path for weight in model.weights if not np.all(np.isfinite(weight.numpy()))]:
         raise ZooError(f"{path} holds NaN or infinite values in {', '.join(bad)}")
