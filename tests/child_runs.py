@@ -112,7 +112,9 @@ def train_on_replicas(path, num_replicas, batch_size):
 
 
 def measure(tf, path, strategy, batch_size, writer=True):
-    config = tiny_run.training_config(batch_size=batch_size, objective="iwae", objective_samples=2, dropout=0.2)
+    config = tiny_run.training_config(
+        batch_size=batch_size, objective="iwae", objective_samples=2, q_dropout=0.2, p_dropout=0.3
+    )
     folder = training.RunFolder(path, tiny_run.run_config(tiny_run.model_config(), config), writer=writer)
     trainer = training.Trainer(
         tiny_run.model_config(), config, tiny_run.dataset(), folder, strategy=strategy, jit_compile=False

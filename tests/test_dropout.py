@@ -12,7 +12,7 @@ from vampzoo.training.dropout import UnitDropout
 def thinned(tiny_model, binary_images):
     """A model, its dropout and masks of which the first leaves out the first three units of the first layer."""
     model = tiny_model()
-    dropout = UnitDropout(model, 0.5)
+    dropout = UnitDropout(model, 0.5, 0.5)
     masks = [np.full((len(binary_images), layer.units), 2.0, np.float32) for layer in dropout.layers]
     masks[0][:, :3] = 0.0
     return model, dropout, masks
@@ -27,7 +27,7 @@ def test_every_gated_layer_is_thinned(thinned):
 
 @pytest.mark.parametrize("samples", [1, 3])
 def test_each_image_has_its_mask_in_all_its_samples(tiny_model, samples):
-    dropout = UnitDropout(tiny_model(), 0.5)
+    dropout = UnitDropout(tiny_model(), 0.5, 0.5)
     layer, masks = dropout.layers[0], dropout.draw(5, random.key(0))
     x = np.random.default_rng(0).normal(size=(5 * samples, layer.kernel.shape[0])).astype(np.float32)
     before = layer(x).numpy()
@@ -59,7 +59,7 @@ def test_a_failed_step_leaves_the_layers_whole(thinned):
 
 
 def test_masks_come_from_the_seed_and_keep_the_mean(tiny_model):
-    dropout = UnitDropout(tiny_model(hidden_units=300), 0.25)
+    dropout = UnitDropout(tiny_model(hidden_units=300), 0.25, 0.25)
     masks, again = dropout.draw(20, random.key(3)), dropout.draw(20, random.key(3))
     for mask, same in zip(masks, again, strict=True):
         np.testing.assert_array_equal(mask, same)
@@ -72,4 +72,20 @@ def test_masks_come_from_the_seed_and_keep_the_mean(tiny_model):
 
 
 def test_no_dropout_draws_nothing(tiny_model):
-    assert UnitDropout(tiny_model(), 0.0).draw(4, random.key(0)) == []
+    assert UnitDropout(tiny_model()).draw(4, random.key(0)) == []
+
+
+@pytest.mark.parametrize("name", ["vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae"])
+def test_variational_and_generative_networks_have_their_own_rates(tiny_model, name):
+    model = tiny_model(model=name, prior="standard", image_shape=(4, 4, 1))
+    q, p = UnitDropout(model, q_rate=0.5).layers, UnitDropout(model, p_rate=0.5).layers
+    both = UnitDropout(model, 0.25, 0.5)
+    assert q and p and len(both.layers) == len(q) + len(p)
+    assert all(rate == (0.5 if layer in p else 0.25) for layer, rate in zip(both.layers, both.rates, strict=True))
+    if name == "pixel_hvae":  # its pixels are drawn, which has no gradient
+        return
+    noise = model.draw_noise(2, random.key(0))
+    with tf.GradientTape() as tape:
+        images = model.decode(tf.ones([2, model.prior_layer.latent_size]), noise)
+    gradients = tape.gradient(images, [layer.kernel.value for layer in both.layers])
+    assert [layer in p for layer in both.layers] == [gradient is not None for gradient in gradients]

@@ -196,7 +196,7 @@ def test_sigterm_while_stderr_is_being_written():
         (["--learning_rate=0"], "learning_rate must be positive and finite, got 0.0"),
         (["--learning_rate=nan"], "learning_rate must be positive and finite, got nan"),
         (["--weight_decay=-1"], "weight_decay must be at least 0"),
-        (["--dropout=1"], r"dropout must be in [0, 1), got 1.0"),
+        (["--p_dropout=1"], r"p_dropout must be in [0, 1), got 1.0"),
         (["--ema_momentum=1"], r"ema_momentum must be in [0, 1), got 1.0"),
         (["--optimizer=sgd"], "<normalized_adam|adam>"),
         (["--mixed_precision=float8"], "<none|bfloat16|float16>"),

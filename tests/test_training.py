@@ -82,7 +82,7 @@ def test_best_weights_only_change_when_validation_improves(tmp_path, monkeypatch
         {},
         {"ema_momentum": 0.9, "weight_decay": 0.1, "learning_rate_decay_epochs": 6},
         {"mixed_precision": "float16", "optimizer": "adam"},
-        {"dropout": 0.25, "objective": "iwae", "objective_samples": 2},
+        {"q_dropout": 0.25, "p_dropout": 0.5, "objective": "iwae", "objective_samples": 2},
         {"objective": "iwae", "objective_samples": 2, "selection": "importance_bound", "selection_samples": 3},
     ],
 )

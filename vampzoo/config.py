@@ -99,7 +99,9 @@ class TrainingConfig:
         optimizer: one of `OPTIMIZERS`.
         weight_decay: decoupled decay of dense and convolution kernels, as a fraction of the learning rate a step.
         ema_momentum: of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
-        dropout: probability with which a hidden unit of a gated dense layer is left out of a step; 0: none.
+        q_dropout: probability with which a gated dense unit of the variational networks is left out of a step for an
+            image; 0: none.
+        p_dropout: the same of the generative networks.
         pseudo_inputs_from_data: start the pseudo-inputs at training images with noise.
         mixed_precision: one of `MIXED_PRECISIONS`: what the networks compute in. Weights, densities and the state of the
             optimiser are float32 all the same.
@@ -122,7 +124,8 @@ class TrainingConfig:
     optimizer: str = "normalized_adam"
     weight_decay: float = 0.0
     ema_momentum: float = 0.0
-    dropout: float = 0.0
+    q_dropout: float = 0.0
+    p_dropout: float = 0.0
     pseudo_inputs_from_data: bool = False
     mixed_precision: str = "none"
     seed: int = 0
@@ -141,6 +144,6 @@ class TrainingConfig:
                 raise ValueError(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
-        for field in ("ema_momentum", "dropout"):
+        for field in ("ema_momentum", "q_dropout", "p_dropout"):
             if not 0 <= (value := getattr(self, field)) < 1:
                 raise ValueError(f"{field} must be in [0, 1), got {value}")

@@ -168,7 +168,16 @@ def _notes(rows):
     for fingerprint, dataset in dict.fromkeys((e["fingerprint"], e["dataset"]) for e in rows if e["fingerprint"]):
         known = paper.DATA.get(fingerprint, "data that is not described here")
         lines.append(f"- {datasets.DATASETS[dataset].title}: {known} (fingerprint `{fingerprint[:12]}`).")
-    shown = ("learning_rate", "epochs", "patience", "batch_size", "weight_decay", "ema_momentum", "dropout")
+    shown = (
+        "learning_rate",
+        "epochs",
+        "patience",
+        "batch_size",
+        "weight_decay",
+        "ema_momentum",
+        "q_dropout",
+        "p_dropout",
+    )
     recipes = {}
     for entry in rows:
         for run in entry["runs"]:

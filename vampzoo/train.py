@@ -120,7 +120,10 @@ flags.DEFINE_float(
     "ema_momentum", 0.0, "of averaged weights, which are then validated and kept (0: none)", module_name=_TRAINING
 )
 flags.DEFINE_float(
-    "dropout", 0.0, "probability with which a hidden unit is left out of a step (0: none)", module_name=_TRAINING
+    "q_dropout", 0.0, "share of the variational networks' units left out for an image (0: none)", module_name=_TRAINING
+)
+flags.DEFINE_float(
+    "p_dropout", 0.0, "share of the generative networks' units left out for an image (0: none)", module_name=_TRAINING
 )
 flags.DEFINE_boolean(
     "pseudo_inputs_from_data", False, "start the pseudo-inputs at training images with noise", module_name=_TRAINING

@@ -66,6 +66,13 @@ class LatentVariableModel(keras.Model):
 
     # === What a subclass defines ===
 
+    def generative_networks(self):
+        """The networks of p(x|z) and of the factors between the layers: a list of Keras models.
+
+        A method, since Keras would save what a property returns a second time, under the property's name.
+        """
+        raise NotImplementedError
+
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
         """Distortion and rates, from one sample of each latent or several.
 

@@ -63,6 +63,9 @@ class DeepVAE(LatentVariableModel):
 
     # === The model ===
 
+    def generative_networks(self):
+        return [self.p_z1_network, self.p_x_network]
+
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
         z1, log_q_z1 = self.q_z1(x, num_samples).reparameterize(noise["z1"])  # [B k, M1], [B k]
         z2, log_q_z2 = self.q_z2(z1).reparameterize(noise["z2"])  # [B k, M2], [B k]

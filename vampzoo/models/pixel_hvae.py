@@ -24,6 +24,9 @@ class PixelHVAE(HVAE):
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
         self.__dict__["_compiled_draw"] = tf.function(self._draw, jit_compile=True, autograph=False)
 
+    def generative_networks(self):
+        return [*super().generative_networks(), self.p_x_features]
+
     def p_x(self, z1, z2, x=None, training=False):
         """prod_i p(x_i | x_1 ... x_{i-1}, z1, z2), teacher-forced: pixel i's factor given the pixels of x before it.
 

@@ -44,6 +44,9 @@ class VAE(LatentVariableModel):
 
     # === The model ===
 
+    def generative_networks(self):
+        return [self.p_x_network]
+
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
         z, log_q_z = self.q_z(x, num_samples).reparameterize(noise["z"])  # [B k, M], [B k]
         return ElboTerms(

@@ -17,20 +17,27 @@ class UnitDropout:
     """Leaves units of the gated dense layers out and scales the others by 1 / (1 - rate).
 
     Args:
-        model: a Keras model.
-        rate: probability with which a unit is left out; 0 for none.
+        model: a `vampzoo.models.LatentVariableModel`.
+        q_rate: probability with which a unit of the variational networks is left out; 0 for none.
+        p_rate: the same of the generative networks.
     """
 
-    def __init__(self, model, rate):
-        self.rate = rate
-        self.layers = [layer for layer in model._flatten_layers() if isinstance(layer, GatedDense)] if rate else []
+    def __init__(self, model, q_rate=0.0, p_rate=0.0):
+        self.layers, self.rates = [], []
+        if not (q_rate or p_rate):
+            return
+        generative = {id(layer) for network in model.generative_networks() for layer in network._flatten_layers()}
+        for layer in model._flatten_layers():
+            rate = p_rate if id(layer) in generative else q_rate
+            if isinstance(layer, GatedDense) and rate:
+                self.layers.append(layer)
+                self.rates.append(rate)
 
     def draw(self, num_images, seed):
         """A mask [B, O] for each layer: 0, or 1 / (1 - rate)."""
-        keep = 1.0 - self.rate
         return [
-            random.bernoulli(tf.fill([num_images, layer.units], keep), random.fold_in(seed, i)) / keep
-            for i, layer in enumerate(self.layers)
+            random.bernoulli(tf.fill([num_images, layer.units], 1.0 - rate), random.fold_in(seed, i)) / (1.0 - rate)
+            for i, (layer, rate) in enumerate(zip(self.layers, self.rates, strict=True))
         ]
 
     @contextlib.contextmanager

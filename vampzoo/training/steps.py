@@ -27,7 +27,7 @@ class TrainingSteps:
         seed: integer.
         objective: one of `vampzoo.config.OBJECTIVES`.
         num_samples: k.
-        dropout: probability with which a hidden unit is left out of a step.
+        dropout: a `vampzoo.training.dropout.UnitDropout`; None for none.
         dynamic: whether images are intensities, to be binarised anew at each use.
         strategy: a `tf.distribute` strategy.
         jit_compile: whether to compile with XLA.
@@ -46,13 +46,13 @@ class TrainingSteps:
         jit_compile,
         objective="elbo",
         num_samples=1,
-        dropout=0.0,
+        dropout=None,
     ):
         self.model = model
         self.optimizer = optimizer
         self.objective = objective
         self.num_samples = num_samples
-        self.dropout = UnitDropout(model, dropout)
+        self.dropout = dropout or UnitDropout(model)
         self.strategy = strategy
         self.num_images = len(images)
         self.batch_size = min(batch_size, self.num_images)

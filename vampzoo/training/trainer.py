@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from vampzoo import evaluation, models, objectives, optimizers, random
 from vampzoo.training.checkpoints import Checkpoints, Position
+from vampzoo.training.dropout import UnitDropout
 from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.reporting import Progress, TensorBoard
 from vampzoo.training.run_folder import RunFolderError, atomic_path
@@ -117,7 +118,7 @@ class Trainer:
             seed=config.seed,
             objective=config.objective,
             num_samples=config.objective_samples,
-            dropout=config.dropout,
+            dropout=UnitDropout(self.model, config.q_dropout, config.p_dropout),
             dynamic=dataset.spec.dynamic,
             strategy=strategy,
             jit_compile=jit_compile,
