@@ -193,7 +193,7 @@ def test_every_image_is_used_once_an_epoch_and_the_partial_batch_counts_by_its_s
     steps, seen = trainer.steps, []
     order = random.permutation(37, random.fold_in(random.key(0), 0, 1))
     for step in range(steps.steps_per_epoch):
-        x, weights, _ = steps._global_batch(order, tf.constant(1), tf.constant(step))
+        x, weights, _, _ = steps._global_batch(order, tf.constant(1), tf.constant(step))
         seen.append(x.numpy()[weights.numpy() == 1])
     assert [len(s) for s in seen] == [8, 8, 8, 8, 5]
     assert sorted(x.tobytes() for x in np.concatenate(seen)) == sorted(x.tobytes() for x in trainer.dataset.train)
