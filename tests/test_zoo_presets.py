@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import vampzoo
-from vampzoo import datasets, evaluation, random, zoo
+from vampzoo import card, datasets, evaluation, random, zoo
 
 try:
     PRESETS = vampzoo.presets()
@@ -29,8 +29,17 @@ def test_preset_is_whole_and_holds_no_training_images(name):
     listed = (folder / "SHA256SUMS").read_text()
     for file in ("README.md", "metrics.json", "train.flags", "samples.png", "1/saved_model.pb"):
         assert f"  {file}\n" in listed
-    _, model_config = zoo.read_config(folder)
-    assert model_config.prior != "vampprior_data"
+    config, model_config = zoo.read_config(folder)
+    assert model_config.prior != "vampprior_data" and not config["training"].get("pseudo_inputs_from_data")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_card_says_what_the_files_say(name):
+    folder = zoo.zoo_folder() / name
+    config, _ = zoo.read_config(folder)
+    text = (folder / "README.md").read_text()
+    assert text == card.render(json.loads((folder / "metrics.json").read_text()), config)
+    assert ("Regularised" in text) == name.endswith("_best")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -82,7 +82,8 @@ def render(metrics, config, note=""):
         f"Fingerprint of images and splits: `{fingerprint}`. Numbers measured on "
         "other data or another split are comparable only within the noise of a split.",
         "## Training",
-        f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
+        _regularisation(config["training"])
+        + f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
         f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats). To repeat "
         "it, from the project's folder (give `--data_dir` and `--manual_dir` if the data is not in TFDS's own folder):",
         f"```\npython -m vampzoo.train --flagfile=saved_models/{name}/train.flags --run_dir=runs/{name}\n```",
@@ -97,6 +98,12 @@ def _data(spec, fingerprint, note):
     if fingerprint in paper.DATA:
         lines.append(f"Here: {paper.DATA[fingerprint]}.")
     return " ".join([*lines, note]).strip()
+
+
+def _regularisation(training):
+    names = ("weight_decay", "ema_momentum", "q_dropout", "p_dropout")
+    used = [f"{name} {training[name]:g}" for name in names if training.get(name)]
+    return f"Regularised, which the paper's models are not: {', '.join(used)}. " if used else ""
 
 
 def _results(metrics, evaluation):

@@ -71,7 +71,7 @@ class LatentVariableModel(keras.Model):
 
         A method, since Keras would save what a property returns a second time, under the property's name.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # abstract
 
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
         """Distortion and rates, from one sample of each latent or several.
