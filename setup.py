@@ -38,7 +38,7 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "test": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "nbclient", "nbformat", "ipykernel"],
         "notebook": ["jupyterlab", "ipykernel"],
-        "bench": ["torch==2.13.0"],
+        "bench": ["torch==2.13.0", "pydantic"],
     },
     classifiers=[
         "License :: OSI Approved :: MIT License",
