@@ -16,6 +16,9 @@ from vampzoo import random, training
 from vampzoo.training.checkpoints import Checkpoints
 from vampzoo.training.trainer import create_optimizer
 
+PIXEL_HVAE = tiny_run.model_config(model="pixel_hvae", image_shape=(4, 4, 1))
+SQUARE_IMAGES = tiny_run.dataset(image_shape=(4, 4, 1))
+
 
 def rows(folder):
     """The history without what depends on the clock."""
@@ -87,11 +90,20 @@ def test_best_weights_only_change_when_validation_improves(tmp_path, monkeypatch
     ],
 )
 def test_resumed_run_is_the_uninterrupted_one(tmp_path, changes):
+    assert_resumed_is_uninterrupted(tmp_path, None, changes)
+
+
+@pytest.mark.parametrize("ema_momentum", [0.0, 0.9])
+def test_resumed_run_has_the_statistics_of_batch_normalisation(tmp_path, ema_momentum):
+    assert_resumed_is_uninterrupted(tmp_path, PIXEL_HVAE, {"ema_momentum": ema_momentum}, SQUARE_IMAGES)
+
+
+def assert_resumed_is_uninterrupted(tmp_path, model, changes, data=None):
     config = tiny_run.training_config(**changes)
-    whole = tiny_run.trainer(tmp_path / "whole", config=config)
+    whole = tiny_run.trainer(tmp_path / "whole", model, config, data)
     whole.fit()
-    tiny_run.trainer(tmp_path / "parts", config=tiny_run.training_config(**changes, epochs=2)).fit()
-    parts = tiny_run.trainer(tmp_path / "parts", config=config)
+    tiny_run.trainer(tmp_path / "parts", model, tiny_run.training_config(**changes, epochs=2), data).fit()
+    parts = tiny_run.trainer(tmp_path / "parts", model, config, data)
     parts.fit()
     assert_same(state(parts), state(whole))
     assert rows(parts.folder) == rows(whole.folder)

@@ -10,19 +10,19 @@ from vampzoo.config import ModelConfig, TrainingConfig
 IMAGE_SHAPE = (5, 4, 1)
 
 
-def dataset(num_train=37, num_validation=10, dynamic=False):
+def dataset(num_train=37, num_validation=10, dynamic=False, image_shape=IMAGE_SHAPE):
     """Random images: bright left or bright right, so that there is something to learn."""
     generator = np.random.default_rng(0)
 
     def images(n):
         left = generator.random((n, 1, 1, 1)) < 0.5
         probabilities = np.where((np.arange(4) < 2)[:, np.newaxis] == left, 0.9, 0.1)  # [n, 1, 4, 1]
-        return (generator.random((n, *IMAGE_SHAPE)) < probabilities).astype(np.float32)
+        return (generator.random((n, *image_shape)) < probabilities).astype(np.float32)
 
     train = images(num_train)
     spec = datasets.DatasetSpec(
         name="npz",
-        image_shape=IMAGE_SHAPE,
+        image_shape=image_shape,
         likelihood="bernoulli",
         dynamic=dynamic,
         pseudo_inputs_mean=0.5,

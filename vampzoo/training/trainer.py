@@ -110,6 +110,9 @@ class Trainer:
             self.optimizer.build(self.model.trainable_variables)
             self._best_weights = tf.Module(name="best")
             self._best_weights.values = [tf.Variable(w.value, trainable=False) for w in self.model.weights]
+        # TensorFlow finds the trainable weights through the optimiser, but none in the lists that Keras keeps of layers.
+        statistics = tf.Module(name="statistics")
+        statistics.values = [w.value for w in self.model.non_trainable_weights]
         self.steps = TrainingSteps(
             self.model,
             self.optimizer,
@@ -139,6 +142,7 @@ class Trainer:
             model=self.model,
             optimizer=self.optimizer,
             best=self._best_weights,
+            statistics=statistics,
             position=self.position,
             early_stopping=self.early_stopping,
         )
