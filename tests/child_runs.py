@@ -135,6 +135,18 @@ def measure(tf, path, strategy, batch_size, writer=True):
     }
 
 
+def statistics_on_replicas(path, num_replicas):
+    """Moving statistics of a PixelHVAE's first batch normalisation for its initial weights, (mean, variance)."""
+    logical_devices(num_replicas)
+    strategy = training.create_strategy("mirrored")
+    model = tiny_run.model_config(model="pixel_hvae", image_shape=(4, 4, 1))
+    data = tiny_run.dataset(num_train=32, image_shape=(4, 4, 1))  # every replica has as many images in each batch
+    trainer = tiny_run.trainer(path, model, tiny_run.training_config(ema_momentum=0.9), data, strategy=strategy)
+    trainer.steps.estimate_statistics(1)
+    norm = trainer.model.p_x_network.norms[0]
+    return np.array(norm.moving_mean), np.array(norm.moving_variance)
+
+
 # === Workers ===
 
 

@@ -27,6 +27,15 @@ def test_replicas_equal_one_device(tmp_path, one_device, num_replicas):
     assert_equal_runs(run, one_device)
 
 
+def test_statistics_of_two_replicas_are_their_mean(tmp_path):
+    """Means average over equal shares to the mean of all; variances leave out what lies between the shares."""
+    one, two = (child_runs.call(child_runs.statistics_on_replicas, tmp_path / str(n), n) for n in (1, 2))
+    np.testing.assert_allclose(two[0], one[0], rtol=1e-4, atol=1e-6)
+    assert np.all(two[1] <= one[1] * (1 + 1e-4))
+    assert np.all(two[1] > 0.5 * one[1])
+    assert not np.allclose(one[1], 1.0)
+
+
 def test_two_processes_equal_one(tmp_path, one_device):
     ports = child_runs.free_ports(2)
     arguments = [(index, ports, tmp_path, 7) for index in (0, 1)]

@@ -14,6 +14,7 @@ import tiny_run
 import vampzoo
 from vampzoo import random, training
 from vampzoo.training.checkpoints import Checkpoints
+from vampzoo.training.steps import ORDER
 from vampzoo.training.trainer import create_optimizer
 
 PIXEL_HVAE = tiny_run.model_config(model="pixel_hvae", image_shape=(4, 4, 1))
@@ -107,6 +108,41 @@ def assert_resumed_is_uninterrupted(tmp_path, model, changes, data=None):
     parts.fit()
     assert_same(state(parts), state(whole))
     assert rows(parts.folder) == rows(whole.folder)
+
+
+def test_averaged_weights_get_statistics_of_their_own(tmp_path):
+    """Each batch by itself gives its statistics at momentum 0; the estimate is their mean, whatever was there before."""
+    config = tiny_run.training_config(batch_size=10, ema_momentum=0.9)
+    trainer = tiny_run.trainer(tmp_path, PIXEL_HVAE, config, SQUARE_IMAGES)
+    model, steps = trainer.model, trainer.steps
+    norms = model.p_x_network.norms
+    assert steps.steps_per_epoch == 4
+
+    def statistics():
+        return [np.array(v) for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
+
+    order = random.permutation(37, random.fold_in(random.key(0), ORDER, 3))
+    batches = []
+    momentum = norms[0].momentum
+    for step in range(4):
+        x, _, noise, _ = steps._global_batch(order, tf.constant(3), tf.constant(step))
+        for norm in norms:
+            norm.momentum = 0.0
+        model.elbo_terms(x, {name: t[:, 0] for name, t in noise.items()}, training=True)
+        batches.append(statistics())
+        for norm in norms:
+            norm.momentum = momentum
+    for _ in range(2):
+        steps.estimate_statistics(3)
+        for actual, *each in zip(statistics(), *batches, strict=True):
+            np.testing.assert_allclose(actual, np.mean(each, axis=0), rtol=1e-4, atol=1e-6)
+    assert [norm.momentum for norm in norms] == [momentum] * len(norms)
+
+    current = statistics()
+    with trainer._validated_weights(4):
+        averaged = statistics()
+    assert not np.allclose(averaged[0], current[0])
+    assert_same(statistics(), current)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -99,7 +99,7 @@ class TrainingConfig:
         optimizer: one of `OPTIMIZERS`.
         weight_decay: decoupled decay of dense and convolution kernels, as a fraction of the learning rate a step.
         ema_momentum: of an exponential moving average of the weights, which is then what is validated and kept; 0: none.
-            The statistics of batch normalisation stay those of the current weights.
+            The statistics of batch normalisation are then estimated anew for them.
         q_dropout: probability with which a gated dense unit of the variational networks is left out of a step for an
             image; 0: none.
         p_dropout: the same of the generative networks.

@@ -7,6 +7,9 @@ What is compiled by XLA is the arithmetic. Draws and the gathering of batches st
 fast on a CPU and the same whether XLA is used or not.
 """
 
+import contextlib
+
+import keras
 import tensorflow as tf
 
 from vampzoo import objectives, random
@@ -14,6 +17,7 @@ from vampzoo.training.dropout import UnitDropout
 
 # What a seed is folded with, so that no two uses of the run's seed share a stream.
 ORDER, BINARISATION, NOISE, VALIDATION, DROPOUT = range(5)
+MAX_STATISTICS_STEPS = 32  # batches that statistics are averaged over
 
 
 class TrainingSteps:
@@ -61,12 +65,14 @@ class TrainingSteps:
         self._images = tf.constant(images)
         self._seed = random.key(seed)
         self._dynamic = dynamic
+        self._norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
         replicas = strategy.num_replicas_in_sync
         self._rows = -(-self.batch_size // replicas)  # of a replica; the last one may be padded
         self._padding = self._rows * replicas - self.batch_size
         # With one replica XLA compiles the whole step; with more, the update must talk to the other replicas.
         if replicas == 1:
             self._replica_step = tf.function(self._step, jit_compile=jit_compile)
+            self._update_statistics = tf.function(self._update_statistics, jit_compile=jit_compile)
         else:
             self._gradients = tf.function(self._gradients, jit_compile=jit_compile)
             self._replica_step = self._step
@@ -88,6 +94,49 @@ class TrainingSteps:
             replica_sums = self.strategy.run(self._on_replica, args=(x, weights, noise, masks, beta))
             sums += tf.cast(self.strategy.reduce(tf.distribute.ReduceOp.SUM, replica_sums, axis=None), tf.float64)
         return sums
+
+    def estimate_statistics(self, epoch):
+        """Gives batch normalisation the statistics that the weights as they are now produce.
+
+        Averaged weights are nobody's: the moving statistics that training left belong to the current weights, and a
+        deep network amplifies the difference (Izmailov et al., 2018, section 3.2). They become the mean over the first
+        batches of the epoch, at most `MAX_STATISTICS_STEPS`, with all units. Without batch normalisation nothing happens.
+
+        Args:
+            epoch: integer, whose order, binarisation and noise are drawn.
+        """
+        if self._norms:
+            self._estimate_statistics(tf.constant(epoch))
+
+    @tf.function
+    def _estimate_statistics(self, epoch):
+        order = random.permutation(self.num_images, random.fold_in(self._seed, ORDER, epoch))  # [N]
+        for step in tf.range(min(self.steps_per_epoch, MAX_STATISTICS_STEPS)):
+            x, _, noise, _ = self._global_batch(order, epoch, step)
+            kept = tf.cast(step, tf.float32) / tf.cast(step + 1, tf.float32)  # share of the batches before, for a mean
+            self.strategy.run(self._statistics_on_replica, args=(x, noise, kept))
+
+    def _statistics_on_replica(self, x, noise, kept):
+        x, noise = self._rows_of_replica((x, noise))
+        self._update_statistics(x, noise, kept)
+
+    def _update_statistics(self, x, noise, kept):
+        with self._momentum(kept):
+            rows = {name: tf.reshape(t, [self._rows * self.num_samples, t.shape[-1]]) for name, t in noise.items()}
+            prior_parameters = self.model.prior_parameters()
+            self.model.elbo_terms(x, rows, prior_parameters, training=True, num_samples=self.num_samples)
+
+    @contextlib.contextmanager
+    def _momentum(self, value):
+        """A context, of tracing, in which this much of the moving statistics is kept at an update."""
+        before = [norm.momentum for norm in self._norms]
+        try:
+            for norm in self._norms:
+                norm.momentum = value
+            yield
+        finally:
+            for norm, momentum in zip(self._norms, before, strict=True):
+                norm.momentum = momentum
 
     def _global_batch(self, order, epoch, step):
         """Of one step: images [R rows, H, W, C], weights [R rows] (0 for padding), noise {layer: [R rows, k, M]} and
@@ -115,12 +164,15 @@ class TrainingSteps:
     def _on_replica(self, x, weights, noise, masks, beta):
         """A replica's part of the step; every replica sees the global batch and takes its rows."""
         share = 1.0 / tf.reduce_sum(weights)  # of one image in the mean over the global batch
-        first = self._rows * tf.distribute.get_replica_context().replica_id_in_sync_group
-        x, weights, noise, masks = tf.nest.map_structure(
-            lambda t: tf.ensure_shape(t[first : first + self._rows], [self._rows, *t.shape[1:]]),
-            (x, weights, noise, masks),
-        )
+        x, weights, noise, masks = self._rows_of_replica((x, weights, noise, masks))
         return self._replica_step(x, weights, share, noise, masks, beta)
+
+    def _rows_of_replica(self, batch):
+        """The part of a global batch, a nest of tensors, that is this replica's."""
+        first = self._rows * tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.nest.map_structure(
+            lambda t: tf.ensure_shape(t[first : first + self._rows], [self._rows, *t.shape[1:]]), batch
+        )
 
     def _step(self, x, weights, share, noise, masks, beta):
         gradients, sums = self._gradients(x, weights, share, noise, masks, beta)

@@ -263,7 +263,7 @@ class Trainer:
 
     def _finish_epoch(self, epoch, beta, steps_per_second):
         means = self.position.sums.numpy() / self.steps.num_images
-        with self._validated_weights():
+        with self._validated_weights(epoch):
             terms = self.validation_elbo(random.key(self.config.seed, VALIDATION, epoch))
             selection = self.config.selection
             validation_elbo, validated = (float(terms[name].mean()) for name in ("elbo", selection))
@@ -367,13 +367,14 @@ class Trainer:
         return model
 
     @contextlib.contextmanager
-    def _validated_weights(self):
+    def _validated_weights(self, epoch):
         """A context in which the model has the weights to be validated: averaged ones, if the optimiser keeps any."""
         if not self.config.ema_momentum:
             yield
             return
         with self._current_weights_kept():
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
+            self.steps.estimate_statistics(epoch)
             yield
 
     @contextlib.contextmanager
