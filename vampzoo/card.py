@@ -82,7 +82,7 @@ def render(metrics, config, note=""):
         f"Fingerprint of images and splits: `{fingerprint}`. Numbers measured on "
         "other data or another split are comparable only within the noise of a split.",
         "## Training",
-        _regularisation(config["training"])
+        _departures(config["training"])
         + f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
         f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats). To repeat "
         "it, from the project's folder (give `--data_dir` and `--manual_dir` if the data is not in TFDS's own folder):",
@@ -100,10 +100,14 @@ def _data(spec, fingerprint, note):
     return " ".join([*lines, note]).strip()
 
 
-def _regularisation(training):
+def _departures(training):
+    """What the paper's models were not trained with."""
+    used = []
+    if training.get("objective") == "iwae":
+        used.append(f"importance-weighted objective of {training['objective_samples']} samples")
     names = ("weight_decay", "ema_momentum", "q_dropout", "p_dropout")
-    used = [f"{name} {training[name]:g}" for name in names if training.get(name)]
-    return f"Regularised, which the paper's models are not: {', '.join(used)}. " if used else ""
+    used += [f"{name} {training[name]:g}" for name in names if training.get(name)]
+    return f"Not as in the paper: {', '.join(used)}. " if used else ""
 
 
 def _results(metrics, evaluation):
