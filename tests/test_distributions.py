@@ -12,6 +12,11 @@ from vampzoo.distributions import DiagonalGaussian, DiagonalGaussianMixture, Dis
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True)
+def the_same_draws_in_any_order():
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 def reference_log_prob(z, logits, means, log_vars):
     """log sum_k pi_k N(z; mean_k, exp(log_var_k)), the definition, in float64 from float32 parameters."""
     z, logits, means, log_vars = (np.asarray(a, np.float32).astype(np.float64) for a in (z, logits, means, log_vars))
@@ -81,6 +86,28 @@ def test_mixture_log_prob_is_the_manual_logsumexp(case, bound):
     np.testing.assert_allclose(p.log_prob(far), reference_log_prob(far, *parameters), rtol=1e-6, atol=bound)
 
 
+@pytest.mark.parametrize("log_var", [-6.0, 0.0])
+@pytest.mark.parametrize("center", [0.0, -10.0])
+def test_mixture_around_a_center_is_the_same_density(center, log_var):
+    parameters = mixture(num_components=500, size=40, center=center, log_var=(-6.0, 2.0), weighted=True)
+    p = DiagonalGaussianMixture(*parameters)
+    q = DiagonalGaussian(parameters[1][7:8] + 0.1, tf.fill([1, 40], log_var))  # [1, M], near a component
+    z = q.reparameterize(RNG.standard_normal((200, 40)).astype(np.float32))[0]
+    expected = reference_log_prob(z.numpy(), *parameters)
+    error = np.abs(p.log_prob_around(q.loc[0], z - q.loc).numpy() - expected)
+    assert (error < 1e-4 + 2e-6 * np.abs(expected)).all()
+    np.testing.assert_array_equal(distributions.log_prob_of_draws(p, q, z), p.log_prob_around(q.loc[0], z - q.loc))
+
+
+def test_draws_of_many_posteriors_are_scored_by_the_prior_itself():
+    p = DiagonalGaussianMixture(*mixture(3, 2))
+    q = DiagonalGaussian(tf.constant([[9.0, 0.0], [-9.0, 1.0]]), tf.zeros([2, 2]))
+    np.testing.assert_array_equal(distributions.log_prob_of_draws(p, q, q.loc), p.log_prob(q.loc))
+    standard = DiagonalGaussian(tf.zeros(2), tf.zeros(2))
+    one = DiagonalGaussian(tf.ones([1, 2]), tf.zeros([1, 2]))
+    np.testing.assert_array_equal(distributions.log_prob_of_draws(standard, one, q.loc), standard.log_prob(q.loc))
+
+
 def test_mixture_log_prob_of_any_leading_shape():
     p = DiagonalGaussianMixture(*mixture(3, 2))
     z = p.sample([4, 5], seed=1)
@@ -111,8 +138,8 @@ def test_mixture_gradients_are_those_of_the_definition():
 
 
 def test_mixture_samples_have_its_mean_and_covariance_and_every_component_occurs():
-    logits, means, log_vars = mixture(8, 2, log_var=(-6.0, -5.0), weighted=True)
-    means *= 3.0
+    logits, _, log_vars = mixture(8, 2, log_var=(-6.0, -5.0), weighted=True)
+    means = np.mgrid[0:4, 0:2].reshape(2, 8).T - [1.0, 0.5]  # [8, 2], a grid
     p = DiagonalGaussianMixture(logits, means, log_vars)
     n = 40_000
     z = p.sample(n, seed=3).numpy().astype(np.float64)
@@ -123,7 +150,7 @@ def test_mixture_samples_have_its_mean_and_covariance_and_every_component_occurs
     np.testing.assert_allclose(p.covariance(), covariance, atol=1e-4)
     assert (np.abs(z.mean(0) - mean) < 4 * np.sqrt(np.diag(covariance) / n)).all()
     np.testing.assert_allclose(np.cov(z.T), covariance, atol=0.03 * np.abs(covariance).max())
-    nearest = ((z[:, None] - means) ** 2).sum(-1).argmin(1)  # the components hardly overlap
+    nearest = ((z[:, None] - means) ** 2).sum(-1).argmin(1)  # the components do not overlap
     assert scipy.stats.chisquare(np.bincount(nearest, minlength=8), n * pi).pvalue > 0.001
 
 
@@ -259,6 +286,7 @@ def test_image_likelihood_sums_over_pixels():
     p = distributions.image_likelihood("bernoulli", logits)
     assert p.batch_shape == [3] and p.event_shape == [4, 5, 1]
     np.testing.assert_allclose(p.log_prob(x), np.sum(PixelBernoulli(logits).log_prob(x), (1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(p[1].log_prob(x[1]), p.log_prob(x)[1], rtol=1e-6)
     for likelihood, open_edges in (("discretized_logistic", True), ("discretized_logistic_closed", False)):
         p = distributions.image_likelihood(likelihood, (logits, log_scale))
         pixels = DiscretizedLogistic(scipy.special.expit(logits), log_scale, open_edges)

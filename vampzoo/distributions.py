@@ -102,7 +102,27 @@ class DiagonalGaussianMixture(tfd.MixtureSameFamily):
 
     def component_log_probs(self, z):
         """log pi_k + log N(z; mean_k, exp(log_var_k)), float64 [N, K], for z [N, M]."""
-        z, means, log_vars = (tf.cast(t, tf.float64) for t in (z, self._means, self._log_vars))
+        return self._exponents(tf.cast(z, tf.float64), tf.zeros([], tf.float64))
+
+    def log_prob_around(self, center, offsets):
+        """log p(center + offset): what `log_prob` gives, in float32 and a third of its time.
+
+        With its origin at the centre the expanded square cancels no more than the offsets are wide: below 1e-3 nats for
+        draws of one posterior around its mean, wherever that lies. Offsets of draws from many posteriors are too wide.
+
+        Args:
+            center: [M].
+            offsets: [N, M].
+
+        Returns:
+            [N], nats.
+        """
+        exponents = self._exponents(offsets, tf.cast(center, tf.float64))  # [N, K]
+        return tf.reduce_logsumexp(exponents, axis=-1)
+
+    def _exponents(self, z, origin):
+        """`component_log_probs` of origin + z, [N, K] in the precision of z [N, M]; `origin` is float64, [M] or a scalar."""
+        means, log_vars = tf.cast(self._means, tf.float64) - origin, tf.cast(self._log_vars, tf.float64)
         precisions = tf.exp(-log_vars)  # [K, M]
         # -1/2 (z - m)^2 / s^2 = z^2 (-1/2 s^-2) + z (m s^-2) - 1/2 m^2 s^-2
         features = tf.concat([tf.square(z), z], axis=-1)  # [N, 2M]
@@ -110,7 +130,7 @@ class DiagonalGaussianMixture(tfd.MixtureSameFamily):
         constants = tf.cast(self._log_weights, tf.float64) - 0.5 * tf.reduce_sum(
             math.log(2 * math.pi) + log_vars + tf.square(means) * precisions, axis=-1
         )  # [K]
-        return tf.matmul(features, coefficients, transpose_b=True) + constants  # [N, K]
+        return tf.matmul(features, tf.cast(coefficients, z.dtype), transpose_b=True) + tf.cast(constants, z.dtype)
 
     def _log_prob(self, z):
         rows = tf.reshape(z, [-1, tf.shape(z)[-1]])  # [N, M]
@@ -131,6 +151,23 @@ class DiagonalGaussianMixture(tfd.MixtureSameFamily):
         return tf.gather(self._means, k) + tf.exp(0.5 * tf.gather(self._log_vars, k)) * noise
 
 
+def log_prob_of_draws(p_z, q_z, z):
+    """p_z.log_prob(z), [N], for draws z [N, M] of `q_z`, a `DiagonalGaussian`.
+
+    All samples of one image (q_z of [1, M]) lie around one mean, where a mixture costs less.
+    """
+    if q_z.loc.shape[0] == 1 and isinstance(p_z, DiagonalGaussianMixture):
+        return p_z.log_prob_around(q_z.loc[0], z - q_z.loc)
+    return p_z.log_prob(z)
+
+
+@tf.custom_gradient
+def _softplus(logits):
+    """log(1 + exp(logits)), right to 1e-7 absolute: half the time of `tf.nn.softplus`, whose relative error is small."""
+    value = tf.maximum(logits, 0.0) + tf.math.log(1.0 + tf.exp(-tf.abs(logits)))
+    return value, lambda upstream: upstream * tf.sigmoid(logits)
+
+
 class PixelBernoulli(tfd.Bernoulli):
     """Bernoulli with probabilities clipped to [1e-5, 1 - 1e-5], that is logits to +-11.5129.
 
@@ -149,7 +186,7 @@ class PixelBernoulli(tfd.Bernoulli):
         return {"logits": tfp.util.ParameterProperties()}
 
     def _log_prob(self, x):
-        return tf.cast(x, tf.float32) * self.logits - tf.nn.softplus(self.logits)
+        return tf.cast(x, tf.float32) * self.logits - _softplus(self.logits)
 
     def _sample_n(self, n, seed):
         probabilities = tf.broadcast_to(tf.sigmoid(self.logits), tf.concat([[n], tf.shape(self.logits)], axis=0))
@@ -221,6 +258,32 @@ class DiscretizedLogistic(tfd.Distribution):
         return (tf.clip_by_value(tf.floor(x * NUM_BINS), 0.0, NUM_BINS - 1.0) + 0.5) / NUM_BINS  # centres of bins
 
 
+class IndependentPixels(tfd.Independent):
+    """The product of a distribution over each pixel, [..., H, W, C] -> batch shape [...].
+
+    Differs from its parent only in cost: the pixels are summed by a product with ones, as XLA on CPUs adds the numbers of a
+    row one after the other.
+
+    Args:
+        pixels: a tfd distribution with batch shape [..., H, W, C].
+    """
+
+    def __init__(self, pixels, name="IndependentPixels"):
+        parameters = dict(locals())
+        super().__init__(pixels, reinterpreted_batch_ndims=3, name=name)
+        self._parameters = parameters
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return {"pixels": tfp.util.BatchedComponentProperties(event_ndims=3)}
+
+    def _log_prob(self, x):
+        log_probs = self.distribution.log_prob(x)  # [..., H, W, C]
+        num_dimensions = math.prod(log_probs.shape[-3:])
+        rows = tf.reshape(log_probs, [-1, num_dimensions])  # [N, D]
+        return tf.reshape(tf.linalg.matvec(rows, tf.ones([num_dimensions])), tf.shape(log_probs)[:-3])  # [...]
+
+
 def image_likelihood(likelihood, parameters):
     """The distribution p(x|.) over images that a decoder's output describes.
 
@@ -244,4 +307,4 @@ def image_likelihood(likelihood, parameters):
         )
     else:
         raise ValueError(f"unknown likelihood {likelihood!r}; the valid ones are: {', '.join(LIKELIHOODS)}")
-    return tfd.Independent(pixels, reinterpreted_batch_ndims=3)
+    return IndependentPixels(pixels)

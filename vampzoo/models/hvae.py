@@ -8,7 +8,7 @@ ConvHVAE and PixelHVAE are the same model with other networks. Dimensions: B bat
 
 import tensorflow as tf
 
-from vampzoo.distributions import DiagonalGaussian, image_likelihood
+from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
 from vampzoo.models.base import LatentVariableModel, repeat_rows
 from vampzoo.objectives import ElboTerms
 
@@ -71,13 +71,14 @@ class HVAE(LatentVariableModel):
         return [self.p_z1_network, self.p_x_network]
 
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
-        z2, log_q_z2 = self.q_z2(x, num_samples).reparameterize(noise["z2"])  # [B k, M2], [B k]
+        q_z2 = self.q_z2(x, num_samples)
+        z2, log_q_z2 = q_z2.reparameterize(noise["z2"])  # [B k, M2], [B k]
         z1, log_q_z1 = self.q_z1(x, z2, num_samples).reparameterize(noise["z1"])  # [B k, M1], [B k]
         x = repeat_rows(x, num_samples)  # [B k, H, W, C]
         return ElboTerms(
             distortion=-self.p_x(z1, z2, x, training).log_prob(x),  # [B k]
             rates={
-                "z2": log_q_z2 - self.p_z2(prior_parameters).log_prob(z2),  # [B k]
+                "z2": log_q_z2 - log_prob_of_draws(self.p_z2(prior_parameters), q_z2, z2),  # [B k]
                 "z1": log_q_z1 - self.p_z1(z2).log_prob(z1),  # [B k]
             },
         )

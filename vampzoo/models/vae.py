@@ -1,6 +1,6 @@
 """One stochastic layer: p(x|z) p(z) with q(z|x) (section 2). Dimensions: B batch, k samples, M latents."""
 
-from vampzoo.distributions import DiagonalGaussian, image_likelihood
+from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
 from vampzoo.models.base import LatentVariableModel, repeat_rows
 from vampzoo.objectives import ElboTerms
 
@@ -48,10 +48,11 @@ class VAE(LatentVariableModel):
         return [self.p_x_network]
 
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
-        z, log_q_z = self.q_z(x, num_samples).reparameterize(noise["z"])  # [B k, M], [B k]
+        q_z = self.q_z(x, num_samples)
+        z, log_q_z = q_z.reparameterize(noise["z"])  # [B k, M], [B k]
         return ElboTerms(
             distortion=-self.p_x(z, training).log_prob(repeat_rows(x, num_samples)),  # [B k]
-            rates={"z": log_q_z - self.p_z(prior_parameters).log_prob(z)},  # [B k]
+            rates={"z": log_q_z - log_prob_of_draws(self.p_z(prior_parameters), q_z, z)},  # [B k]
         )
 
     def posterior(self, x, noise=None):
