@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vampzoo import flops, models, peers, speed, timing
+from vampzoo import models
+from vampzoo.benchmarking import flops, peers, speed, timing
 from vampzoo.config import ModelConfig
 
 
@@ -99,10 +100,10 @@ def test_startup_in_a_child(tiny_config):
 @pytest.mark.parametrize("model", ["vae", "hvae"])
 def test_the_torch_twin_computes_our_loss_and_gradients(tiny_model, tiny_config, binary_images, model, prior):
     torch = pytest.importorskip("torch")
-    from vampzoo.peers import torch_mlp
+    from vampzoo.benchmarking.peers import torch_mlp, torch_twins
 
     ours = tiny_model(model=model, prior=prior)
-    twin = torch_mlp.create(tiny_config(model=model, prior=prior))
+    twin = torch_twins.create(tiny_config(model=model, prior=prior))
     torch_mlp.copy_weights(twin, ours)
     rng = np.random.default_rng(1)
     noise = {name: rng.normal(size=(7, size)).astype(np.float32) for name, size in ours.latent_sizes.items()}
@@ -129,10 +130,10 @@ def test_a_peer_trains(tiny_config, binary_images, peer):
 def test_the_torch_twins_step_is_ours(tiny_model, tiny_config):
     """One step of the twin's optimiser moves every weight as NormalizedAdam moves ours."""
     torch = pytest.importorskip("torch")
+    from vampzoo.benchmarking.peers import torch_mlp, torch_twins
     from vampzoo.optimizers import NormalizedAdam
-    from vampzoo.peers import torch_mlp
 
-    ours, twin = tiny_model(model="vae"), torch_mlp.create(tiny_config(model="vae"))
+    ours, twin = tiny_model(model="vae"), torch_twins.create(tiny_config(model="vae"))
     torch_mlp.copy_weights(twin, ours)
     # Away from zero, where the libraries differ: PyTorch adds epsilon to the bias-corrected moment, Keras to the raw one.
     rng = np.random.default_rng(0)

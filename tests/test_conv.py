@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vampzoo import layers, models, networks, optimizers, random
+from vampzoo import models, networks, optimizers, random
 from vampzoo.config import ModelConfig
+from vampzoo.networks import layers
 
 RNG = np.random.default_rng(0)
 
@@ -114,10 +115,10 @@ def test_every_weight_gets_a_gradient(tiny_model):
 @pytest.mark.parametrize("model", ["conv_hvae", "pixel_hvae"])
 def test_the_torch_twin_computes_our_loss(tiny_model, tiny_config, model, prior):
     torch = pytest.importorskip("torch")
-    from vampzoo.peers import torch_mlp
+    from vampzoo.benchmarking.peers import torch_mlp, torch_twins
 
     fields = {"model": model, "prior": prior, "image_shape": (8, 12, 1)}
-    ours, twin = tiny_model(**fields), torch_mlp.create(tiny_config(**fields))
+    ours, twin = tiny_model(**fields), torch_twins.create(tiny_config(**fields))
     torch_mlp.copy_weights(twin, ours)
     x, noise = RNG.integers(0, 2, (5, 8, 12, 1)).astype(np.float32), ours.draw_noise(5, random.key(1))
     terms = ours.elbo_terms(x, noise, training=True)  # batch normalisation by the batch's statistics, as in the twin

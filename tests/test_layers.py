@@ -6,7 +6,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from vampzoo import layers
+from vampzoo.networks import layers
 
 RNG = np.random.default_rng(0)
 

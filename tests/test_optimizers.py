@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vampzoo import layers
+from vampzoo.networks import layers
 from vampzoo.optimizers import NormalizedAdam, normalize
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from vampzoo import cells, datasets, paper_figures
+from vampzoo import datasets
+from vampzoo.paper import cells
+from vampzoo.paper import figures as paper_figures
 
 
 @pytest.fixture
@@ -16,7 +18,7 @@ def make_run(tmp_path, tiny_config, tiny_model):
     def make(cell, seed=0, elbo=-90.0, active=(3, 20)):
         run = cells.Run(cell, seed, tmp_path / f"{cell.name}_seed{seed}")
         (run.folder / "figures").mkdir(parents=True)
-        prior = cells.PRIORS[cell.prior]
+        prior = cells.COLUMNS[cell.prior]
         config = {"model": dataclasses.asdict(tiny_config(model=cell.model, **prior))}
         config["data"] = {"dataset": cell.dataset, "binarization": None, "fingerprint": "f" * 64}
         (run.folder / "config.json").write_text(json.dumps(config))

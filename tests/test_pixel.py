@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vampzoo import models, pixel_cnn, random
+from vampzoo import models, random
 from vampzoo.config import ModelConfig
+from vampzoo.networks import pixel_cnn
 
 RNG = np.random.default_rng(0)
 LIKELIHOODS = ["bernoulli", "discretized_logistic"]

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from vampzoo import cells, paper, tables
 from vampzoo.config import ModelConfig
+from vampzoo.paper import cells, results, tables
 
 CALTECH = "caltech101_silhouettes"
 
@@ -63,7 +63,7 @@ def test_first_seed_of_all_cells_of_a_dataset_comes_first(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("prior", cells.PRIORS)
+@pytest.mark.parametrize("prior", cells.COLUMNS)
 def test_settings_are_those_of_a_model(prior):
     settings = cells.Cell("omniglot", "hvae", prior).settings()["model"]
     assert ModelConfig(**settings).num_components == (500 if prior == "standard" else 1000)
@@ -146,9 +146,9 @@ def test_a_run_of_an_older_version_has_no_time_to_tell(pair):
 
 
 def test_table_2_has_a_number_of_its_own_for_the_standard_prior():
-    assert paper.result("static_mnist", "hvae", "standard") == -86.05
-    assert paper.result("static_mnist", "hvae", "standard", table=2) == -85.89
-    assert paper.result("static_mnist", "hvae", "vampprior", table=2) == -83.19
+    assert results.result("static_mnist", "hvae", "standard") == -86.05
+    assert results.result("static_mnist", "hvae", "standard", table=2) == -85.89
+    assert results.result("static_mnist", "hvae", "vampprior", table=2) == -83.19
 
 
 def test_preset_table_links_cards(tmp_path):

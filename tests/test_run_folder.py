@@ -9,8 +9,8 @@ import pytest
 import tiny_run
 
 from vampzoo.config import ModelConfig, TrainingConfig
+from vampzoo.files import atomic_path, write_text
 from vampzoo.training import RunFolder, RunFolderError
-from vampzoo.training.run_folder import atomic_path, write_text
 
 CONFIG = tiny_run.run_config(ModelConfig(), TrainingConfig())
 

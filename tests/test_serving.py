@@ -18,7 +18,8 @@ import tiny_preset
 from tensorflow_serving.apis import prediction_log_pb2
 
 import vampzoo
-from vampzoo import client, export, serving, zoo
+from vampzoo import client, export, files, zoo
+from vampzoo.zoo import serving
 
 SEED = 7  # of the Python methods; a request says the pair
 PAIR = [7, 0]
@@ -338,7 +339,7 @@ def test_further_export_takes_the_next_number_and_keeps_the_first(exported, tmp_
     zoo.verify(preset)
     assert export.latest_version(preset) == 2
     first = "1/saved_model.pb"
-    assert zoo.file_sha256(preset / first) == zoo.file_sha256(folder / tiny_preset.NAME / first)
+    assert files.sha256(preset / first) == files.sha256(folder / tiny_preset.NAME / first)
     assert "Drawn by hand." in (preset / "README.md").read_text()
     assert [path.name for path in copy.iterdir()] == [tiny_preset.NAME]
 

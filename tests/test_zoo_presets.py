@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import vampzoo
-from vampzoo import card, datasets, evaluation, random, zoo
+from vampzoo import datasets, evaluation, random, zoo
+from vampzoo.zoo import card
 
 try:
     PRESETS = vampzoo.presets()

@@ -22,29 +22,33 @@ if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
     )
 
 _SUBMODULES = (
+    "config",
     "datasets",
     "distributions",
     "evaluation",
     "figures",
-    "layers",
+    "files",
     "models",
     "networks",
     "objectives",
     "optimizers",
     "priors",
     "random",
-    "serving",
     "training",
     "zoo",
 )
 _FROM_ZOO = ("load", "presets")
 
-__all__ = [*_SUBMODULES, *_FROM_ZOO]
+
+# Public names of modules inside a room.
+_ELSEWHERE = {"layers": "vampzoo.networks.layers", "serving": "vampzoo.zoo.serving"}
+
+__all__ = [*_SUBMODULES, *_ELSEWHERE, *_FROM_ZOO]
 
 
 def __getattr__(name):
-    if name in _SUBMODULES:
-        return importlib.import_module(f"vampzoo.{name}")
+    if name in _SUBMODULES or name in _ELSEWHERE:
+        return importlib.import_module(_ELSEWHERE.get(name, f"vampzoo.{name}"))
     if name in _FROM_ZOO:
         return getattr(importlib.import_module("vampzoo.zoo"), name)
     raise AttributeError(f"module 'vampzoo' has no attribute {name!r}")

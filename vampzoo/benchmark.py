@@ -14,7 +14,8 @@ import sys
 
 from absl import flags
 
-from vampzoo import config, peers, program
+from vampzoo import config, program
+from vampzoo.benchmarking import peers
 
 FLAGS = flags.FLAGS
 
@@ -46,7 +47,7 @@ def main(argv):
     if not configs:
         raise ValueError("--models and --priors must name at least one each")
 
-    from vampzoo import speed  # TensorFlow is imported here, after the flags are known to be good
+    from vampzoo.benchmarking import speed  # TensorFlow is imported here, after the flags are known to be good
 
     size, rounds, steps = FLAGS.batch_size, FLAGS.rounds, FLAGS.steps
     measures = {
@@ -62,7 +63,7 @@ def main(argv):
         result[section] = measures[section]()
         print(f"== {section}", *readable(result[section]), sep="\n", flush=True)
     if FLAGS.out:
-        from vampzoo.training.run_folder import atomic_path
+        from vampzoo.files import atomic_path
 
         out = pathlib.Path(FLAGS.out)
         out.parent.mkdir(parents=True, exist_ok=True)

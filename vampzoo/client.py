@@ -15,7 +15,7 @@ MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's own limit of 4 MiB is fewer than 1,400 
 
 
 class Client:
-    """Calls the signatures of `vampzoo.serving` on TensorFlow Serving or any other PredictionService.
+    """Calls the signatures of `vampzoo.zoo.serving` on TensorFlow Serving or any other PredictionService.
 
     Args:
         address: "host:port" of the gRPC endpoint.

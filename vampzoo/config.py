@@ -5,6 +5,13 @@ import math
 
 MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae")
 PRIORS = ("standard", "mog", "vampprior", "vampprior_data")
+MODEL_TITLES = {  # how people write them
+    "vae": "VAE",
+    "hvae": "HVAE",
+    "conv_hvae": "ConvHVAE",
+    "pixel_hvae": "PixelHVAE",
+    "deep_vae": "VAE, two levels",
+}
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 
 

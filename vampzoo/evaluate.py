@@ -30,7 +30,8 @@ def main(argv):
     if FLAGS.num_samples < 1:
         raise ValueError(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
 
-    from vampzoo import datasets, report, zoo
+    from vampzoo import datasets, zoo
+    from vampzoo.evaluation import report
 
     folder = zoo.find(FLAGS.run_dir)
     if (folder / zoo.CHECKSUMS).exists() and not FLAGS.out:

@@ -17,7 +17,9 @@ import tempfile
 
 from absl import flags
 
-from vampzoo import card, program, zoo
+from vampzoo import files, program, zoo
+from vampzoo.paper import results
+from vampzoo.zoo import card
 
 FLAGS = flags.FLAGS
 
@@ -88,14 +90,16 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
             f"the pseudo-inputs of {run_dir} {reason}, and a preset would hold them. If you may publish those, give "
             "--allow_training_images"
         )
-    metrics = card.metrics(name, config, read_evaluation(run_dir, config), read_history(run_dir, config))
+    paper_value = results.result(config["data"]["dataset"], model_config.model, model_config.prior)
+    metrics = card.metrics(name, config, read_evaluation(run_dir, config), read_history(run_dir, config), paper_value)
     train_flags = [
         line
         for line in read_text(run_dir / "train.flags", "vampzoo.train writes it").splitlines()
         if not line.startswith(_LOCAL_FLAGS)
     ]
 
-    from vampzoo import figures, serving  # TensorFlow is imported here, after the files are known to be good
+    from vampzoo import figures  # TensorFlow is imported here, after the files are known to be good
+    from vampzoo.zoo import serving
 
     model = zoo.load(run_dir)
     _clean_up(preset)
@@ -174,7 +178,7 @@ def read_evaluation(run_dir, config):
         if evaluation["fingerprint"] != config["data"]["fingerprint"]:
             raise zoo.ZooError(f"{path} is about other data than the run was trained on: run `{command}` again")
         weights = run_dir / zoo.WEIGHTS
-        if weights.exists() and evaluation.get("weights_sha256", digest := zoo.file_sha256(weights)) != digest:
+        if weights.exists() and evaluation.get("weights_sha256", digest := files.sha256(weights)) != digest:
             raise zoo.ZooError(f"{path} is about other weights than {weights}: run `{command}` again")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise zoo.ZooError(f"{path} is damaged ({error!r}): run `{command}` again") from error

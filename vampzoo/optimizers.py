@@ -24,7 +24,7 @@ def normalize(gradient, num_tensors=1):
 class NormalizedAdam(keras.optimizers.Adam):
     """Keras' Adam with each tensor's gradient normalised first.
 
-    A variable that holds both halves of a gate counts as two tensors (`vampzoo.layers.split_halves`). Normalisation
+    A variable that holds both halves of a gate counts as two tensors (`vampzoo.networks.layers.split_halves`). Normalisation
     comes after the gradients of all replicas are summed, where `clipnorm` and its kin would come before.
     """
 

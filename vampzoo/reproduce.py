@@ -15,7 +15,8 @@ import sys
 
 from absl import flags
 
-from vampzoo import cells, config, datasets, program
+from vampzoo import config, datasets, program
+from vampzoo.paper import cells
 
 FLAGS = flags.FLAGS
 
@@ -27,7 +28,7 @@ flags.DEFINE_boolean(
 )
 flags.DEFINE_list("datasets", None, "which rows (default: the paper's)", module_name=_WHAT)
 flags.DEFINE_list("models", None, f"of {', '.join(config.MODELS)} (default: the paper's)", module_name=_WHAT)
-flags.DEFINE_list("priors", None, f"of {', '.join(cells.PRIORS)} (default: the paper's)", module_name=_WHAT)
+flags.DEFINE_list("priors", None, f"of {', '.join(cells.COLUMNS)} (default: the paper's)", module_name=_WHAT)
 flags.DEFINE_integer("seeds", 3, "runs of a cell; figures 4 to 7 show the first alone", module_name=_WHAT)
 flags.DEFINE_list(
     "num_components", ["10", "50", "100", "500", "1000"], "values of K in figures 2 and 3", module_name=_WHAT
@@ -114,7 +115,7 @@ def chosen_cells(what):
     for flag, values, valid in (
         ("datasets", names, datasets.DATASETS),
         ("models", models, config.MODELS),
-        ("priors", priors, cells.PRIORS),
+        ("priors", priors, cells.COLUMNS),
     ):
         if unknown := [value for value in values if value not in valid]:
             raise ValueError(f"--{flag}: {', '.join(unknown)} is unknown; the valid values are: {', '.join(valid)}")
@@ -146,8 +147,9 @@ def dry_run(runs, train_flags):
 
 def write(what, chosen, runs, complete):
     """Writes the table or figure of the complete runs; returns the paths."""
-    from vampzoo import paper_figures, tables  # imports TensorFlow
-    from vampzoo.training.run_folder import atomic_path, write_text
+    from vampzoo.files import atomic_path, write_text
+    from vampzoo.paper import figures as paper_figures  # imports TensorFlow
+    from vampzoo.paper import tables
 
     if what.startswith("figure") and not complete:
         return []
@@ -172,8 +174,9 @@ def write(what, chosen, runs, complete):
 
 def write_preset_table():
     """Writes the table of presets from what their folders record."""
-    from vampzoo import tables, zoo
-    from vampzoo.training.run_folder import write_text
+    from vampzoo import zoo
+    from vampzoo.files import write_text
+    from vampzoo.paper import tables
 
     folder = zoo.zoo_folder(FLAGS.zoo_dir)
     write_text(folder / "README.md", tables.preset_table(folder))

@@ -32,7 +32,7 @@ def main(argv):
     import numpy as np
 
     from vampzoo import figures, zoo
-    from vampzoo.training.run_folder import atomic_path
+    from vampzoo.files import atomic_path
 
     images = zoo.load(FLAGS.run_dir).sample(FLAGS.n, seed=FLAGS.seed, component=FLAGS.component)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -173,7 +173,8 @@ def main(argv):
 
     signal.signal(signal.SIGTERM, leave)
     # TensorFlow is imported here, after the flags are known to be good.
-    from vampzoo import evaluation, report, training
+    from vampzoo import evaluation, training
+    from vampzoo.evaluation import report
 
     strategy = training.create_strategy(FLAGS.strategy)
     is_chief = training.Workers(strategy).is_chief  # of several workers one writes, and all compute

@@ -10,5 +10,16 @@ Light to import: TensorFlow and TFDS are loaded at the first `load` of a dataset
 from vampzoo.datasets.errors import DataError
 from vampzoo.datasets.loading import Dataset, load
 from vampzoo.datasets.specs import BINARIZATIONS, DATASETS, LIKELIHOODS, DatasetSpec, spec
+from vampzoo.datasets.variants import VARIANTS
 
-__all__ = ["BINARIZATIONS", "DATASETS", "LIKELIHOODS", "DataError", "Dataset", "DatasetSpec", "load", "spec"]
+__all__ = [
+    "BINARIZATIONS",
+    "DATASETS",
+    "LIKELIHOODS",
+    "VARIANTS",
+    "DataError",
+    "Dataset",
+    "DatasetSpec",
+    "load",
+    "spec",
+]

@@ -77,7 +77,7 @@ def _pixel_hvae(config, prior, seeds):
     model = PixelHVAE(
         **_conv_encoders(config, seeds),
         p_x_features=networks.pixel_features(config.z1_size, config.z2_size, shape, next(seeds)),
-        p_x=networks.pixel_cnn(shape, config.likelihood, next(seeds)),
+        p_x=networks.pixel_cnn_decoder(shape, config.likelihood, next(seeds)),
         prior=prior,
         likelihood=config.likelihood,
     )

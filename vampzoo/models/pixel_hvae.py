@@ -14,7 +14,7 @@ class PixelHVAE(HVAE):
 
     Args:
         p_x_features: (z1 [B, M1], z2 [B, M2]) -> features [B, H, W, F] that condition every pixel.
-        p_x: a `vampzoo.pixel_cnn.PixelCNN`.
+        p_x: a `vampzoo.networks.pixel_cnn.PixelCNN`.
         **networks: the others, as for `HVAE`.
     """
 

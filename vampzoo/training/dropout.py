@@ -10,7 +10,7 @@ import contextlib
 import tensorflow as tf
 
 from vampzoo import random
-from vampzoo.layers import GatedDense
+from vampzoo.networks.layers import GatedDense
 
 
 class UnitDropout:

@@ -9,15 +9,14 @@ tensorboard/         event files
 evaluation.json, figures/   written at the end
 """
 
-import contextlib
 import csv
 import dataclasses
 import fcntl
 import json
-import os
 import pathlib
 import shutil
 
+from vampzoo import files
 from vampzoo.config import ModelConfig, TrainingConfig
 
 # A changed value extends a run that is there already, and does not make another one of it.
@@ -26,27 +25,6 @@ EXTENDING = ("epochs", "patience")
 
 class RunFolderError(RuntimeError):
     """The run folder cannot be used as asked; the message says why and what to do."""
-
-
-_TEMPORARY = ".writing."
-
-
-@contextlib.contextmanager
-def atomic_path(path):
-    """Yields a temporary path beside `path` that replaces it if the block succeeds, and is deleted if not."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path, text):
-    """Writes a file in one step: it has its old content or its new one, never half."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text)
 
 
 class RunFolder:
@@ -84,7 +62,7 @@ class RunFolder:
                 f"another training is using the run folder {self.path}; wait for it or choose another --run_dir"
             ) from error
         try:
-            for left_by_a_kill in self.path.glob(f"{_TEMPORARY}*"):
+            for left_by_a_kill in self.path.glob(f"{files.TEMPORARY_PREFIX}*"):
                 left_by_a_kill.unlink()
             if overwrite:
                 self._clear()
@@ -95,8 +73,8 @@ class RunFolder:
                     f"{self.path} holds {foreign[:3]} but no config.json: not a run folder. Choose another --run_dir"
                 )
             # config.json comes first: it is what tells a run folder, also to whoever comes after a kill.
-            write_text(self.config_path, json.dumps(config, indent=2) + "\n")
-            write_text(self.path / "train.flags", flags)
+            files.write_text(self.config_path, json.dumps(config, indent=2) + "\n")
+            files.write_text(self.path / "train.flags", flags)
             self.checkpoints.mkdir(exist_ok=True)
             self.figures.mkdir(exist_ok=True)
         except OSError as error:
@@ -170,7 +148,7 @@ class RunFolder:
         if not rows:
             (self.path / "history.csv").unlink(missing_ok=True)
             return
-        with atomic_path(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
+        with files.atomic_path(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
@@ -179,7 +157,7 @@ class RunFolder:
         """Writes training.json: how a training ended, plain data."""
         if self.writer:
             try:
-                write_text(self.path / "training.json", json.dumps(result, indent=2) + "\n")
+                files.write_text(self.path / "training.json", json.dumps(result, indent=2) + "\n")
             except OSError as error:
                 raise RunFolderError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
 

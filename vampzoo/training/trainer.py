@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import evaluation, models, objectives, optimizers, random
+from vampzoo.files import atomic_path
 from vampzoo.training.checkpoints import Checkpoints, Position
 from vampzoo.training.dropout import UnitDropout
 from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.reporting import Progress, TensorBoard
-from vampzoo.training.run_folder import RunFolderError, atomic_path
+from vampzoo.training.run_folder import RunFolderError
 from vampzoo.training.steps import VALIDATION, TrainingSteps
 from vampzoo.training.strategy import Workers, map_rows_over_replicas
 

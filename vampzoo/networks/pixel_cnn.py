@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from vampzoo.layers import pad_and_convolve, uniform_fan_in
+from vampzoo.networks.layers import pad_and_convolve, uniform_fan_in
 
 
 @keras.saving.register_keras_serializable("vampzoo")

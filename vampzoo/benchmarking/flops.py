@@ -8,7 +8,7 @@ import math
 
 import keras
 
-from vampzoo.pixel_cnn import PixelCNN
+from vampzoo.networks.pixel_cnn import PixelCNN
 
 
 def training_step(model, batch_size):

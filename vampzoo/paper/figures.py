@@ -3,7 +3,8 @@
 import numpy as np
 
 from vampzoo import datasets, figures, zoo
-from vampzoo.tables import MODELS, PRIORS
+from vampzoo.config import MODEL_TITLES
+from vampzoo.paper.tables import PRIOR_TITLES
 
 NUM_IMAGES = 49  # in one panel
 
@@ -13,7 +14,7 @@ def draw(number, runs, path, data_dir=None, manual_dir=None):
 
     Args:
         number: 2 to 7, as in the paper.
-        runs: complete `vampzoo.cells.Run`s.
+        runs: complete `vampzoo.paper.cells.Run`s.
         path: the picture to write.
         data_dir, manual_dir: as for `vampzoo.datasets.load`, for Figure 6, which shows test images.
 
@@ -34,7 +35,7 @@ def draw(number, runs, path, data_dir=None, manual_dir=None):
 
 
 def _label(cell):
-    text = f"{MODELS[cell.model]}, {PRIORS[cell.prior]}"
+    text = f"{MODEL_TITLES[cell.model]}, {PRIOR_TITLES[cell.prior]}"
     return text + (f", IWAE k = {cell.objective_samples}" if cell.objective_samples else "")
 
 

@@ -5,16 +5,15 @@ A preset is a folder saved_models/<model>_<prior>_<dataset>/ with `config.json`,
 first two in common with it, which is all that `load` needs.
 """
 
-import hashlib
 import json
 import os
 import pathlib
 import warnings
 
+from vampzoo import files
 from vampzoo.config import ModelConfig
+from vampzoo.files import CONFIG, WEIGHTS
 
-CONFIG = "config.json"
-WEIGHTS = "model.weights.h5"
 CHECKSUMS = "SHA256SUMS"
 
 
@@ -36,7 +35,7 @@ def zoo_folder(zoo_dir=None):
             if not os.path.isdir(value):
                 raise ZooError(f"{origin}={str(value)!r} is not a folder")
             return pathlib.Path(value)
-    folder = pathlib.Path(__file__).resolve().parents[1] / "saved_models"
+    folder = pathlib.Path(__file__).resolve().parents[2] / "saved_models"
     if not folder.is_dir():
         raise ZooError(
             f"there are no presets beside this installation ({folder} does not exist): the presets are the folder "
@@ -92,17 +91,11 @@ def find(name_or_path, zoo_dir=None):
 # === Checksums ===
 
 
-def file_sha256(path):
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_checksums(folder):
     """Writes SHA256SUMS over all files of a folder, in the form that `sha256sum --check` reads."""
     folder = pathlib.Path(folder)
-    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
-    (folder / CHECKSUMS).write_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in files))
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    (folder / CHECKSUMS).write_text("".join(f"{files.sha256(folder / name)}  {name}\n" for name in names))
 
 
 def verify(folder):
@@ -120,7 +113,7 @@ def verify(folder):
         path = folder / name
         if not path.is_file():
             raise ZooError(f"{path} is missing, though {CHECKSUMS} lists it")
-        if file_sha256(path) != digest:
+        if files.sha256(path) != digest:
             raise ZooError(f"{path} is damaged: its SHA-256 is not the one in {CHECKSUMS}. Fetch it again")
         listed.add(name)
     for name in (CONFIG, WEIGHTS):

@@ -5,10 +5,11 @@ import pathlib
 
 import numpy as np
 
-from vampzoo import datasets, evaluation, paper
-from vampzoo.card import MODELS
+from vampzoo import datasets, evaluation
+from vampzoo.config import MODEL_TITLES
+from vampzoo.paper import results as paper
 
-PRIORS = {
+PRIOR_TITLES = {
     "standard": "standard",
     "mog": "MoG",
     "vampprior": "VampPrior",
@@ -21,7 +22,7 @@ def row(cell, complete, number=1):
     """What a table says of a cell, as plain data.
 
     Args:
-        cell: a `vampzoo.cells.Cell`.
+        cell: a `vampzoo.paper.cells.Cell`.
         complete: its complete runs.
         number: of the paper's table.
 
@@ -119,8 +120,9 @@ def _markdown_row(entry):
     components = "" if entry["prior"] == "standard" else f", K = {entry['num_components']}"
     cells = (
         datasets.DATASETS[entry["dataset"]].title,
-        MODELS[entry["model"]] + (f", IWAE k = {entry['objective_samples']}" if entry["objective_samples"] else ""),
-        PRIORS[entry["prior"]] + components,
+        MODEL_TITLES[entry["model"]]
+        + (f", IWAE k = {entry['objective_samples']}" if entry["objective_samples"] else ""),
+        PRIOR_TITLES[entry["prior"]] + components,
         _number(entry["paper"]),
         ours,
         str(len(entry["runs"])),
@@ -166,7 +168,7 @@ def _notes(rows):
     """A line a dataset on what it was measured on, and a line for each way of training."""
     lines = []
     for fingerprint, dataset in dict.fromkeys((e["fingerprint"], e["dataset"]) for e in rows if e["fingerprint"]):
-        known = paper.DATA.get(fingerprint, "data that is not described here")
+        known = datasets.VARIANTS.get(fingerprint, "data that is not described here")
         lines.append(f"- {datasets.DATASETS[dataset].title}: {known} (fingerprint `{fingerprint[:12]}`).")
     shown = (
         "learning_rate",
@@ -228,7 +230,7 @@ def preset_table(zoo_folder):
             ours = f"{result[measure]:.{digits}f} ± {result[f'{measure}_stderr']:.{digits}f}"
             spec = datasets.DATASETS.get(metrics["dataset"])
             title = spec.title if spec else metrics["dataset"]
-            model, prior = MODELS[metrics["model"]], PRIORS[metrics["prior"]]
+            model, prior = MODEL_TITLES[metrics["model"]], PRIOR_TITLES[metrics["prior"]]
             lines.append(
                 f"| [{name}]({name}/README.md) | {model} | {prior} | {title} | {_number(metrics['paper'])} | {ours} |"
             )

@@ -1,15 +1,9 @@
 """The card of a preset: what was measured, on what, how to repeat it. Every number comes from the files of the run."""
 
-from vampzoo import datasets, paper
+from vampzoo import datasets
+from vampzoo.config import MODEL_TITLES
 
-MODELS = {
-    "vae": "VAE",
-    "hvae": "HVAE",
-    "conv_hvae": "ConvHVAE",
-    "pixel_hvae": "PixelHVAE",
-    "deep_vae": "VAE, two levels",
-}
-PRIORS = {
+PRIOR_DESCRIPTIONS = {
     "standard": "standard normal prior",
     "mog": "mixture-of-Gaussians prior",
     "vampprior": "VampPrior",
@@ -23,7 +17,7 @@ def selected_by(config):
     return config["training"].get("selection", "elbo")
 
 
-def metrics(name, config, evaluation, history):
+def metrics(name, config, evaluation, history, paper_value=None):
     """What metrics.json holds: the evaluation, the training in three numbers, and the paper's cell.
 
     Args:
@@ -31,6 +25,7 @@ def metrics(name, config, evaluation, history):
         config: contents of config.json.
         evaluation: contents of evaluation.json.
         history: the rows of history.csv, dictionaries of strings.
+        paper_value: the paper's test result for this cell, in the unit that it prints; None if it has none.
     """
     model, dataset, selection = config["model"], config["data"]["dataset"], selected_by(config)
     best = max(history, key=lambda row: float(row[f"validation_{selection}"]))
@@ -39,7 +34,7 @@ def metrics(name, config, evaluation, history):
         "model": model["model"],
         "prior": model["prior"],
         "dataset": dataset,
-        "paper": paper.result(dataset, model["model"], model["prior"]),
+        "paper": paper_value,
         "evaluation": evaluation,
         "training": {
             "epochs": int(history[-1]["epoch"]),
@@ -63,12 +58,13 @@ def render(metrics, config, note=""):
     evaluation, training, fingerprint = metrics["evaluation"], metrics["training"], config["data"]["fingerprint"]
     spec = datasets.DATASETS.get(metrics["dataset"])
     title = spec.title if spec else metrics["dataset"]
-    prior = PRIORS[model["prior"]]
+    prior = PRIOR_DESCRIPTIONS[model["prior"]]
     if model["prior"] != "standard":
         prior += f", K = {model['num_components']}, {'trained' if model['weighted'] else 'equal'} weights"
     sections = [
         f"# {name}",
-        f"{MODELS[model['model']]} with a {prior}, trained on {title}, images {'x'.join(map(str, model['image_shape']))}, "
+        f"{MODEL_TITLES[model['model']]} with a {prior}, trained on {title}, "
+        f"images {'x'.join(map(str, model['image_shape']))}, "
         f"likelihood `{model['likelihood']}`.",
         "![Images drawn from the model](samples.png)",
         f'```python\nimport vampzoo\n\nmodel = vampzoo.load("{name}")\nimages = model.sample(16, seed=1)\n```',
@@ -95,8 +91,8 @@ def render(metrics, config, note=""):
 
 def _data(spec, fingerprint, note):
     lines = [spec.source if spec else "Data of the one who trained this model."]
-    if fingerprint in paper.DATA:
-        lines.append(f"Here: {paper.DATA[fingerprint]}.")
+    if fingerprint in datasets.VARIANTS:
+        lines.append(f"Here: {datasets.VARIANTS[fingerprint]}.")
     return " ".join([*lines, note]).strip()
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vampzoo.peers import torch_mlp
-from vampzoo.peers.torch_mlp import Gate, Gaussian, mlp
+from vampzoo.benchmarking.peers import torch_mlp
+from vampzoo.benchmarking.peers.torch_mlp import Gate, Gaussian, mlp
 
 
 class ConvGate(nn.Conv2d):

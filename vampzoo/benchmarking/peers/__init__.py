@@ -28,7 +28,8 @@ def create(peer, config, images, batch_size):
         Unsupported: if the peer has no such model.
         ImportError: if the package that it needs is not installed.
     """
-    module = importlib.import_module("vampzoo.peers.pythae_vamp" if peer == "pythae" else "vampzoo.peers.torch_mlp")
+    name = "pythae_vamp" if peer == "pythae" else "torch_twins"
+    module = importlib.import_module(f"{__name__}.{name}")
     if config.likelihood != "bernoulli" or config.weighted:
         raise Unsupported(f"{peer}: only unweighted priors and a Bernoulli likelihood are there to compare with")
     return module.training_steps(config, images, batch_size, **({"compiled": True} if peer == "torch_compile" else {}))

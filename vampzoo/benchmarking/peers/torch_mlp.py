@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from vampzoo.distributions import LOG_VAR_RANGE, LOGIT_LIMIT
-from vampzoo.peers import Unsupported
 
 
 class Gate(nn.Linear):
@@ -166,16 +165,6 @@ class NormalizedAdam(torch.optim.Adam):
         super().step()
 
 
-def create(config):
-    """The twin of `vampzoo.models.create(config)`, with PyTorch's default weights."""
-    from vampzoo.peers.torch_conv import ConvHVAE, PixelHVAE  # which build on this file
-
-    models = {"vae": VAE, "hvae": HVAE, "conv_hvae": ConvHVAE, "pixel_hvae": PixelHVAE}
-    if config.model not in models or config.prior not in ("standard", "vampprior"):
-        raise Unsupported(f"torch: the twins are {', '.join(models)} with standard or vampprior")
-    return models[config.model](config)
-
-
 @torch.no_grad()
 def copy_weights(twin, model):
     """Gives the twin the weights of a vampzoo model of the same config."""
@@ -186,22 +175,3 @@ def copy_weights(twin, model):
             parameter.copy_(torch.from_numpy(np.array(weight)))
     if twin.pseudo_inputs is not None:
         twin.pseudo_inputs.copy_(torch.from_numpy(model.prior_layer.raw_pseudo_inputs.numpy()).flatten(1))
-
-
-def training_steps(config, images, batch_size, compiled=False):
-    """See `vampzoo.peers.create`."""
-    twin = create(config)
-    optimizer = NormalizedAdam(twin)
-    loss = torch.compile(twin.loss) if compiled else twin.loss
-    data = torch.from_numpy(images).flatten(1)  # [N, D]
-
-    def run(num_steps):
-        order = torch.randperm(len(data))
-        for i in range(num_steps):
-            x = data[order[torch.arange(i * batch_size, (i + 1) * batch_size) % len(data)]]
-            noise = [torch.randn(batch_size, size) for size in twin.latent_sizes]
-            optimizer.zero_grad()
-            loss(x, noise, 1.0).backward()
-            optimizer.step()
-
-    return run

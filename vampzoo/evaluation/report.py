@@ -7,8 +7,8 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from vampzoo import evaluation, figures, zoo
-from vampzoo.training.run_folder import write_text
+from vampzoo import figures, files
+from vampzoo.evaluation import measures
 
 NUM_IMAGES = 100  # in a grid
 
@@ -37,13 +37,13 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         file=sys.stderr,
         disable=not sys.stderr.isatty(),
     ) as bar:
-        result, log_likelihoods = evaluation.evaluate(model, images, num_samples, seed, progress=bar.update, **how)
+        result, log_likelihoods = measures.evaluate(model, images, num_samples, seed, progress=bar.update, **how)
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **result}
-    if (weights := folder / zoo.WEIGHTS).exists():
-        result["weights_sha256"] = zoo.file_sha256(weights)  # so that nobody takes it for an evaluation of others
+    if (weights := folder / files.WEIGHTS).exists():
+        result["weights_sha256"] = files.sha256(weights)  # so that nobody takes it for an evaluation of others
     out = pathlib.Path(out or folder / "evaluation.json")
     write_figures(out.parent / "figures", model, images, log_likelihoods, f"{dataset.spec.title}: {split} images", seed)
-    write_text(out, json.dumps(result, indent=2) + "\n")
+    files.write_text(out, json.dumps(result, indent=2) + "\n")
     return result
 
 

@@ -14,7 +14,7 @@ from vampzoo import datasets
 from vampzoo.config import TrainingConfig
 
 # How a column of the tables is called -> the flags that make it.
-PRIORS = {
+COLUMNS = {
     "standard": {"prior": "standard"},
     "mog": {"prior": "mog"},
     "vampprior": {"prior": "vampprior"},
@@ -31,7 +31,7 @@ class Cell:
     Attributes:
         dataset: a key of `vampzoo.datasets.DATASETS`.
         model: one of `vampzoo.config.MODELS`.
-        prior: a key of `PRIORS`.
+        prior: a key of `COLUMNS`.
         num_components: K; None: the dataset's.
         objective_samples: k of the importance-weighted objective; 0: the ELBO with one sample.
     """
@@ -52,7 +52,7 @@ class Cell:
 
     def settings(self):
         """{section of config.json: {field: value}} that make a run one of this cell."""
-        model = {"model": self.model, "weighted": False, **PRIORS[self.prior]}
+        model = {"model": self.model, "weighted": False, **COLUMNS[self.prior]}
         if self.prior != "standard":
             model["num_components"] = self.num_components or datasets.DATASETS[self.dataset].num_components
         training = {"objective": "elbo", "objective_samples": 1}

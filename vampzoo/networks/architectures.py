@@ -11,8 +11,8 @@ import keras
 from keras import ops
 
 from vampzoo.distributions import LOG_VAR_RANGE
-from vampzoo.layers import GatedConv2D, GatedDense, affine, uniform_fan_in
-from vampzoo.pixel_cnn import PixelCNN
+from vampzoo.networks.layers import GatedConv2D, GatedDense, affine, uniform_fan_in
+from vampzoo.networks.pixel_cnn import PixelCNN
 
 
 def _seeds(seed):
@@ -195,7 +195,7 @@ def pixel_features(z1_size, z2_size, image_shape, seed, name="p_x_features"):
     return keras.Model([z1, z2], convolution(keras.layers.Concatenate()(maps)), name=name)
 
 
-def pixel_cnn(image_shape, likelihood, seed, name="p_x"):
+def pixel_cnn_decoder(image_shape, likelihood, seed, name="p_x"):
     """(x [B, H, W, C], features [B, H, W, 64]) -> p(x|z1, z2): mask A, 7 times mask B, 1x1 out; a `PixelCNN`."""
     seeds = _seeds(seed)
     heads = pointwise_heads(image_shape[-1], _PIXEL_CNN_FILTERS, likelihood, seeds)

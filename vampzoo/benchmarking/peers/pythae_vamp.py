@@ -8,7 +8,7 @@ from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from torch import nn
 
-from vampzoo.peers import Unsupported, torch_mlp
+from vampzoo.benchmarking.peers import Unsupported, torch_mlp
 
 
 class Encoder(BaseEncoder):
@@ -52,7 +52,7 @@ def create(config):
 
 
 def training_steps(config, images, batch_size):
-    """See `vampzoo.peers.create`."""
+    """See `vampzoo.benchmarking.peers.create`."""
     model = create(config)
     optimizer = torch.optim.Adam(model.parameters(), 5e-4)
     data = torch.from_numpy(images).flatten(1)  # [N, D]

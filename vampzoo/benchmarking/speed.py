@@ -17,7 +17,8 @@ import time
 
 import numpy as np
 
-from vampzoo import config, peers
+from vampzoo import config
+from vampzoo.benchmarking import peers
 
 # What Adam on a normalised gradient moves for each float32 weight: the gradient read twice (norm, update), weight and
 # both moments read and written.
@@ -80,7 +81,7 @@ def training(configs, peer_names, batch_size, rounds, num_steps, progress=_silen
         {"machine": rates, "models": {name: times, operations and shares}, "peers": {name: {peer: times}},
         "vampprior_over_standard": {model: ratio}}.
     """
-    from vampzoo import flops, timing
+    from vampzoo.benchmarking import flops, timing
 
     runs, built = {}, {}
     for model_config in configs:
@@ -241,7 +242,8 @@ class _Clock:
 
 def importance(configs, num_samples, rounds, num_images=4, progress=_silent):
     """Importance samples a second, and the share of their floor: matrix products alone at the machine's rate."""
-    from vampzoo import flops, models, timing
+    from vampzoo import models
+    from vampzoo.benchmarking import flops, timing
 
     built = {_name(model_config): models.create(model_config) for model_config in configs}
     runs = {"matrix_product": (timing.matrix_product()[0], 1)}
@@ -268,7 +270,8 @@ def importance(configs, num_samples, rounds, num_images=4, progress=_silent):
 
 def sampling(configs, rounds, num_images=10000, progress=_silent):
     """Seconds for drawing images from each model."""
-    from vampzoo import models, timing
+    from vampzoo import models
+    from vampzoo.benchmarking import timing
 
     built = {_name(model_config): models.create(model_config) for model_config in configs}
     runs = {name: (lambda model=model: model.sample(num_images), 1) for name, model in built.items()}
@@ -348,7 +351,8 @@ def _peak_bytes():
 
 def growth(model_config, batch_size, rounds, num_steps, progress=_silent):
     """Time against K, batch size and S, with a straight line through each (milliseconds)."""
-    from vampzoo import models, timing
+    from vampzoo import models
+    from vampzoo.benchmarking import timing
 
     runs = {"num_components": {}, "batch_size": {}, "num_samples": {}}
     for k in _GROWTH["num_components"] if model_config.prior != "standard" else ():

@@ -1,0 +1,21 @@
+"""What a model is worth: its ELBO, importance-sampled log-likelihood and active units, and the files that say so."""
+
+from vampzoo.evaluation.measures import (
+    ACTIVE_UNIT_THRESHOLD,
+    DatasetElbo,
+    active_units,
+    evaluate,
+    log_likelihood,
+    mean_and_standard_error,
+    on_one_device,
+)
+
+__all__ = [
+    "ACTIVE_UNIT_THRESHOLD",
+    "DatasetElbo",
+    "active_units",
+    "evaluate",
+    "log_likelihood",
+    "mean_and_standard_error",
+    "on_one_device",
+]

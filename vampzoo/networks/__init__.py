@@ -1,0 +1,34 @@
+"""Networks: tensors in, tensors out. What their outputs mean is said by the models, as distributions."""
+
+from vampzoo.networks.architectures import (
+    conv_image_encoder,
+    conv_image_features,
+    conv_joint_decoder,
+    joint_encoder,
+    latent_encoder,
+    mlp_decoder,
+    mlp_image_encoder,
+    mlp_image_features,
+    mlp_joint_decoder,
+    pixel_cnn_decoder,
+    pixel_features,
+)
+from vampzoo.networks.layers import GatedConv2D, GatedDense
+from vampzoo.networks.pixel_cnn import PixelCNN
+
+__all__ = [
+    "GatedConv2D",
+    "GatedDense",
+    "PixelCNN",
+    "conv_image_encoder",
+    "conv_image_features",
+    "conv_joint_decoder",
+    "joint_encoder",
+    "latent_encoder",
+    "mlp_decoder",
+    "mlp_image_encoder",
+    "mlp_image_features",
+    "mlp_joint_decoder",
+    "pixel_cnn_decoder",
+    "pixel_features",
+]
