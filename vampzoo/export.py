@@ -1,4 +1,4 @@
-"""Makes a preset of a run: its card, weights, metrics, checksums, and the SavedModel for TensorFlow Serving.
+"""Makes a preset of a run: its card, metrics, checksums, and the SavedModel, which holds the weights.
 
     python -m vampzoo.export --run_dir=runs/hvae_vampprior_caltech101 --name=hvae_vampprior_caltech101
 
@@ -57,7 +57,9 @@ def main(argv):
         FLAGS.run_dir, FLAGS.name, zoo.zoo_folder(FLAGS.zoo_dir), FLAGS.note, FLAGS.allow_training_images
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(json.dumps({"preset": str(folder), "version": latest_version(folder), "mebibytes": round(size / 2**20, 1)}))
+    print(
+        json.dumps({"preset": str(folder), "version": zoo.latest_version(folder), "mebibytes": round(size / 2**20, 1)})
+    )
 
 
 def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
@@ -75,7 +77,8 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
         The folder, a `pathlib.Path`.
 
     Raises:
-        ZooError: if a file of the run is missing or damaged, or its weights are training images.
+        ZooError: if a file of the run is missing or damaged, its weights are training images, or what was written does not
+            load with the very weights of the run.
     """
     run_dir, preset = pathlib.Path(run_dir), pathlib.Path(zoo_dir) / name
     if not run_dir.is_dir():
@@ -105,18 +108,18 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
     _clean_up(preset)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".writing.{name}.", dir=zoo_dir))
     try:
-        version = latest_version(preset) + 1
+        version = zoo.latest_version(preset) + 1
         for old in range(1, version):
             if (preset / str(old)).is_dir():
                 shutil.copytree(preset / str(old), temporary / str(old))
-        for file in (zoo.CONFIG, zoo.WEIGHTS):
-            shutil.copyfile(run_dir / file, temporary / file)
+        shutil.copyfile(run_dir / zoo.CONFIG, temporary / zoo.CONFIG)
         (temporary / "train.flags").write_text("\n".join(train_flags) + "\n")
         (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         (temporary / "README.md").write_text(card.render(metrics, config, note))
         figures.save_grid(temporary / "samples.png", model.sample(NUM_SAMPLES, seed=SAMPLES_SEED))
         serving.export(model, temporary / str(version), name)
         zoo.write_checksums(temporary)
+        check_weights(temporary, model)
         temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
         _replace(preset, temporary)
     finally:
@@ -148,9 +151,15 @@ def _clean_up(preset):
             shutil.rmtree(left)
 
 
-def latest_version(preset):
-    """The highest version number of a SavedModel in a preset folder; 0 if there is none."""
-    return max((int(path.name) for path in preset.glob("*/") if path.name.isdigit()), default=0)
+def check_weights(folder, model):
+    """Loads a preset that was just written.
+
+    Raises:
+        ZooError: if a bit of its weights differs from the model's.
+    """
+    for written, weight in zip(zoo.load(folder).weights, model.weights, strict=True):
+        if written.numpy().tobytes() != weight.numpy().tobytes():
+            raise zoo.ZooError(f"{weight.path} is not in {folder} as it is in the run: nothing was exported")
 
 
 # === Files of the run ===

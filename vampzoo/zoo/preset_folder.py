@@ -1,8 +1,9 @@
 """Trained models by name: which presets there are, their checksums, and the way back from a folder to a model.
 
-A preset is a folder saved_models/<model>_<prior>_<dataset>/ with `config.json`, `model.weights.h5`, a card `README.md`,
-`metrics.json`, `train.flags`, `samples.png`, the SavedModel in `1/` and `SHA256SUMS` over all of these. A run folder has the
-first two in common with it, which is all that `load` needs.
+A preset is a folder saved_models/<model>_<prior>_<dataset>/ with `config.json`, a card `README.md`, `metrics.json`,
+`train.flags`, `samples.png`, the SavedModel in `1/` and `SHA256SUMS` over all of these. It holds the weights once: `load`
+reads those of the SavedModel (`vampzoo.zoo.weights`). A run folder, and a preset that an older version exported, has them
+in `model.weights.h5`.
 """
 
 import json
@@ -12,7 +13,7 @@ import warnings
 
 from vampzoo import files
 from vampzoo.config import ModelConfig
-from vampzoo.files import CONFIG, WEIGHTS
+from vampzoo.files import CONFIG, VARIABLES, WEIGHTS, WEIGHTS_MAP
 
 CHECKSUMS = "SHA256SUMS"
 
@@ -116,12 +117,28 @@ def verify(folder):
         if files.sha256(path) != digest:
             raise ZooError(f"{path} is damaged: its SHA-256 is not the one in {CHECKSUMS}. Fetch it again")
         listed.add(name)
-    for name in (CONFIG, WEIGHTS):
+    for name in (CONFIG, *_weight_files(folder)):
         if name not in listed:
             raise ZooError(f"{folder / CHECKSUMS} does not list {name}")
 
 
 # === Loading ===
+
+
+def latest_version(preset):
+    """The highest version number of a SavedModel in a preset folder; 0 if there is none."""
+    names = (path.name for path in pathlib.Path(preset).glob("*/"))
+    return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
+
+
+def _weight_files(folder):
+    """The files, relative to a preset folder, that `load` reads the weights from."""
+    saved_model = folder / str(latest_version(folder))
+    if not (saved_model / WEIGHTS_MAP).is_file():
+        return [WEIGHTS]
+    data = sorted(saved_model.glob(f"{VARIABLES}.data-*"))
+    paths = [saved_model / WEIGHTS_MAP, saved_model / f"{VARIABLES}.index", *data]
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def read_config(folder):
@@ -143,8 +160,8 @@ def read_config(folder):
 def load(name_or_path, zoo_dir=None):
     """Builds a model and gives it its trained weights.
 
-    The weights are read by Keras' loader for weight files, which reads arrays and nothing else: nothing is unpickled and
-    no code from the folder runs.
+    The weights are read as arrays, from the checkpoint of a preset's SavedModel or from a run's file of weights: nothing is
+    unpickled, and no code from the folder runs.
 
     Args:
         name_or_path: a preset's name, or the path of a preset folder or run folder.
@@ -160,19 +177,23 @@ def load(name_or_path, zoo_dir=None):
     if (folder / CHECKSUMS).is_file():
         verify(folder)
     config, model_config = read_config(folder)
-    path = folder / WEIGHTS
+    path = folder / _weight_files(folder)[0]
     if not path.is_file():
         raise ZooError(f"{path} is missing (a run writes it after its first epoch)")
 
     import numpy as np
 
     from vampzoo import models  # imports TensorFlow, which takes seconds: whatever can fail without it has passed
+    from vampzoo.zoo import weights
 
     model = models.create(model_config)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # with which Keras leaves layers at their initial weights
-            model.load_weights(path)
+            if path.name == WEIGHTS:
+                model.load_weights(path)
+            else:
+                weights.read(model, folder / str(latest_version(folder)))
     except (OSError, ValueError, KeyError, UserWarning) as error:
         raise ZooError(f"{path} cannot be read as the weights of the model in {CONFIG}: {error}") from error
     if bad := [weight.path for weight in model.weights if not np.all(np.isfinite(weight.numpy()))]:

@@ -25,6 +25,7 @@ import keras
 import tensorflow as tf
 
 from vampzoo import random
+from vampzoo.zoo import weights
 
 # With these the largest request keeps the memory below a few gigabytes in the largest model of the zoo.
 MAX_SAMPLES = 500  # n: one batch of `model.sample`, so that the same seed gives the same images
@@ -138,24 +139,30 @@ def _in_range(value, low, high, name):
 
 
 def export(model, folder, name):
-    """Writes a SavedModel that loads in TensorFlow alone and in TensorFlow Serving.
+    """Writes a SavedModel that loads in TensorFlow alone and in TensorFlow Serving, and from which `vampzoo.load` reads.
 
     Args:
         model: a `vampzoo.models.LatentVariableModel`.
         folder: the version folder to write, .../1.
         name: under which it will be served; the warm-up requests carry it.
+
+    Raises:
+        ValueError: if the files that were written do not hold the model's weights.
     """
     folder = pathlib.Path(folder)
     served = ServedModel(model)
     # The archive finds the variables that its endpoints use; `track(model)` would store each a second time.
     archive = keras.export.ExportArchive()
     archive.add_variable_collection("prior_parameters", served.prior_variables)
+    # No endpoint uses what the prior's parameters were computed from: logits, or the log-variances of a mixture.
+    archive.add_variable_collection("model_weights", [weight.value for weight in model.weights])
     signatures = served.signatures()
     for signature, (function, specs) in signatures.items():
         # ExportArchive traces without AutoGraph, which the loops over samples need: a function of our own inside it has it.
         archive.add_endpoint(signature, tf.function(function), specs)
     archive.write_out(str(folder), verbose=False)
     _write_warmup(folder, name, served, signatures)
+    weights.write_map(model, folder)
 
 
 def _write_warmup(folder, name, served, signatures):
@@ -172,7 +179,7 @@ def _write_warmup(folder, name, served, signatures):
         next(iter(served.model.latent_sizes)): tf.zeros([1, next(iter(served.model.latent_sizes.values()))]),
     }
     path = folder / "assets.extra" / WARMUP_FILE
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, (_, specs) in signatures.items():
             request = predict_pb2.PredictRequest(
