@@ -2,11 +2,28 @@
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "vampzoo/__init__.py").read_text(), re.MULTILINE).group(1)
+
+# What lies beside the package in the checkout and is needed without it: all configurations and one small preset. A wheel
+# with all presets would be several times as large. `vampzoo.files.shipped` finds them.
+SHIPPED = ("configs", "saved_models/hvae_vampprior_glyphs")
+
+
+class BuildWithShippedFiles(build_py):
+    """Copies `SHIPPED` into the package of a wheel; an editable installation finds them where they are."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            for name in SHIPPED:
+                shutil.copytree(HERE / name, pathlib.Path(self.build_lib, "vampzoo/shipped", name), dirs_exist_ok=True)
+
 
 setup(
     name="vampzoo",
@@ -16,7 +33,16 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["vampzoo", "vampzoo.*"]),
+    # Said, though it is the default, so that an editable installation is a path. An import hook, setuptools' other way,
+    # comes after the working directory, in which a clone called vampzoo looks like an empty package of that name.
+    package_dir={"": "."},
     package_data={"vampzoo.datasets": ["*/*.tsv", "*/*.md", "*/*.bib", "*/*.txt"]},
+    cmdclass={"build_py": BuildWithShippedFiles},
+    entry_points={
+        "console_scripts": [
+            f"vampzoo-{program} = vampzoo.{program}:cli" for program in ("train", "evaluate", "sample", "export")
+        ]
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.21,<2.22",
@@ -36,7 +62,18 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "nbclient", "nbformat", "ipykernel"],
+        "hub": ["huggingface_hub>=1.0"],
+        "test": [
+            "pytest>=8",
+            "wheel",  # with which older versions of setuptools build one
+            "pytest-xdist",
+            "hypothesis",
+            "ruff",
+            "nbclient",
+            "nbformat",
+            "ipykernel",
+            "huggingface_hub>=1.0",
+        ],
         "notebook": ["jupyterlab", "ipykernel"],
         "bench": ["torch==2.13.0", "pydantic"],
     },

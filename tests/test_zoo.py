@@ -11,7 +11,7 @@ import pytest
 import tiny_preset
 
 import vampzoo
-from vampzoo import models, zoo
+from vampzoo import files, models, zoo
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_missing_folders(tmp_path, monkeypatch):
 
 def test_installed_without_presets_says_where_they_come_from(tmp_path, monkeypatch):
     monkeypatch.delenv("VAMPZOO_ZOO", raising=False)
-    monkeypatch.setattr(zoo, "__file__", str(tmp_path / "site-packages" / "vampzoo" / "zoo.py"))
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "site-packages" / "vampzoo")
     with pytest.raises(zoo.ZooError, match=r"saved_models/.*--zoo_dir.*VAMPZOO_ZOO"):
         vampzoo.load("hvae_vampprior_caltech101")
 

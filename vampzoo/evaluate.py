@@ -55,5 +55,10 @@ def main(argv):
     print(json.dumps({"run_dir": str(folder), **result}))
 
 
-if __name__ == "__main__":
+def cli():
+    """The console script vampzoo-evaluate: the same as `python -m vampzoo.evaluate`."""
     program.run(main, __doc__)
+
+
+if __name__ == "__main__":
+    cli()

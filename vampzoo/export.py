@@ -208,5 +208,10 @@ def read_history(run_dir, config):
     return rows
 
 
-if __name__ == "__main__":
+def cli():
+    """The console script vampzoo-export: the same as `python -m vampzoo.export`."""
     program.run(main, __doc__)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and their checksums. No TensorFlow."""
+"""Files that are written whole or not at all, their checksums, and those that come with the package. No TensorFlow."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,26 @@ WEIGHTS = "model.weights.h5"  # of run folders, and of presets that older versio
 VARIABLES = "variables/variables"  # in the folder of a SavedModel: the prefix of its checkpoint's files
 WEIGHTS_MAP = "assets.extra/weights.json"  # there: where in the checkpoint each weight of the model is
 
+PACKAGE = pathlib.Path(__file__).resolve().parent
+CONFIGS = "configs"
+SAVED_MODELS = "saved_models"
+
 TEMPORARY_PREFIX = ".writing."  # of what is being written; what still has it was left by a kill
+
+
+def shipped(name):
+    """The folder `CONFIGS` or `SAVED_MODELS` that came with this package: that of the checkout, or what a wheel holds of it.
+
+    Args:
+        name: of the folder.
+
+    Returns:
+        A `pathlib.Path`, or None if there is none.
+    """
+    checkout = PACKAGE.parent
+    # The folder site-packages/configs is somebody else's.
+    folders = [checkout / name] * (checkout / "setup.py").is_file() + [PACKAGE / "shipped" / name]
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 @contextlib.contextmanager

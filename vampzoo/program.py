@@ -1,16 +1,20 @@
-"""What the command-line programs share: grouped help, and errors as one message with exit code 1."""
+"""What the command-line programs share: grouped help, flagfiles by name, and errors as one message with exit code 1."""
 
 import os
+import pathlib
 import sys
 import textwrap
 
 from absl import app, flags, logging
+
+from vampzoo import files
 
 
 def run(main, description):
     """Parses the flags, runs `main(arguments)` and exits with its result.
 
     Flags are shown by group: the `module_name` they were defined with. `--help` answers before TensorFlow is imported.
+    A flagfile is looked for as `find_flagfile` says.
 
     Args:
         main: called with the positional arguments; may return an exit code.
@@ -23,7 +27,7 @@ def run(main, description):
             print(_help(), end="")
             sys.exit(0)
         try:
-            return flags.FLAGS(argv)
+            return flags.FLAGS([argv[0], *expand_flagfiles(argv[1:])])
         except flags.Error as error:
             _fail(f"{error}. `--help` lists the flags")
 
@@ -41,6 +45,70 @@ def run(main, description):
     logging.set_verbosity(logging.WARNING)  # TFDS and TensorFlow tell every file that they touch
     app.run(guarded, flags_parser=parse)
 
+
+# === Flagfiles ===
+
+
+def find_flagfile(name, including=None):
+    """The path of a flagfile: as given, from the working directory, or else one that the package ships.
+
+    Args:
+        name: a path, or the name of a file in configs/ ("caltech.flags", "configs/caltech.flags").
+        including: the path of the flagfile that names it. A file that the package ships means its neighbours: a folder
+            configs/ where somebody works is not to change it.
+
+    Raises:
+        flags.Error: if there is no such file; the message lists those that the package ships.
+    """
+    configs = files.shipped(files.CONFIGS)
+    given = pathlib.Path(name).expanduser()
+    own = configs / given.name if configs and given.parent.as_posix() in (".", files.CONFIGS) else None
+    places = [given, own]
+    if including is not None and including.parent == configs:
+        places.reverse()
+    for path in places:
+        if path is not None and path.is_file():
+            return path
+    known = ", ".join(sorted(path.name for path in configs.glob("*.flags"))) if configs else "none"
+    raise flags.CantOpenFlagFileError(f"--flagfile={name} is no file here; those of the package are: {known}")
+
+
+def expand_flagfiles(arguments, including=()):
+    """Arguments with the lines of flagfiles in the place of --flagfile=FILE, in which there may be further ones.
+
+    Args:
+        arguments: a list of strings.
+        including: paths of the flagfiles that they come from, outermost first.
+
+    Raises:
+        flags.Error: for a file that does not exist, is no text or includes itself.
+    """
+    expanded, rest = [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            return [*expanded, argument, *rest]
+        if name not in ("--flagfile", "-flagfile"):
+            expanded.append(argument)
+            continue
+        if not equals:
+            if not rest:
+                raise flags.IllegalFlagValueError("--flagfile needs a file: --flagfile=FILE")
+            value = rest.pop(0)
+        path = find_flagfile(value, including[-1] if including else None)
+        if path.resolve() in [other.resolve() for other in including]:
+            raise flags.IllegalFlagValueError(f"the flagfile {path} includes itself")
+        try:
+            lines = [line.strip() for line in path.read_text().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise flags.CantOpenFlagFileError(f"--flagfile={value} cannot be read: {error}") from error
+        given = [line for line in lines if line and not line.startswith(("#", "//"))]
+        expanded += expand_flagfiles(given, (*including, path))
+    return expanded
+
+
+# === Errors and help ===
 
 # Errors whose message says all that a user needs; anything else is a fault of ours and keeps its traceback.
 KNOWN_ERRORS = (ValueError, RuntimeError, OSError)
@@ -66,5 +134,9 @@ def _help():
             text = f"{flag.help}{choices}{default}"
             lines += textwrap.wrap(text, 110, initial_indent=f"  {name}: ", subsequent_indent="      ")
         lines.append("")
-    lines.append("--flagfile=FILE reads flags from a file, one --name=value a line; later values win.")
+    lines += textwrap.wrap(
+        "--flagfile=FILE reads flags from a file, one --name=value a line; later values win. FILE is a path, or the name of "
+        "one that comes with vampzoo, such as caltech.flags.",
+        110,
+    )
     return "\n".join(lines) + "\n"

@@ -4,8 +4,8 @@
     python -m vampzoo.reproduce --figure=2 --num_components=10,50,100,500
     python -m vampzoo.reproduce --preset_table
 
-Run from the project's folder: a run takes its settings from configs/. Tables are written as Markdown and JSON, figures as a
-picture and, where they show numbers, JSON. Figure 6 shows images of the dataset; mind its licence before you publish it.
+A run takes its settings from the configurations that come with vampzoo. Tables are written as Markdown and JSON, figures as
+a picture and, where they show numbers, JSON. Figure 6 shows images of the dataset; mind its licence before you publish it.
 """
 
 import json
@@ -77,8 +77,6 @@ def main(argv):
     runs = cells.runs(chosen, seeds, FLAGS.runs_dir)
     if FLAGS.dry_run:
         return dry_run(runs, train_flags)
-    if FLAGS.train and not pathlib.Path("configs").is_dir():
-        raise ValueError("there is no folder configs/ here: run this from vampzoo's project folder, or use --notrain")
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     complete, failures = [], {}

@@ -41,5 +41,10 @@ def main(argv):
     print(json.dumps({"out": str(out), "shape": images.shape, "mean": float(images.mean())}))
 
 
-if __name__ == "__main__":
+def cli():
+    """The console script vampzoo-sample: the same as `python -m vampzoo.sample`."""
     program.run(main, __doc__)
+
+
+if __name__ == "__main__":
+    cli()

@@ -278,5 +278,10 @@ def recorded_flags():
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
+def cli():
+    """The console script vampzoo-train: the same as `python -m vampzoo.train`."""
     program.run(main, __doc__)
+
+
+if __name__ == "__main__":
+    cli()

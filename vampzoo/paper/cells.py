@@ -10,7 +10,7 @@ import pathlib
 import subprocess
 import sys
 
-from vampzoo import datasets
+from vampzoo import datasets, files
 from vampzoo.config import TrainingConfig
 
 # How a column of the tables is called -> the flags that make it.
@@ -134,7 +134,7 @@ class Run:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def command(self, train_flags=()):
-        """The command that starts or resumes it, run from the project's folder."""
+        """The command that starts or resumes it."""
         settings = self.cell.settings()
         flags = {**settings["model"], **settings["training"], "seed": self.seed, "run_dir": self.folder}
         flags["weighted"] = str(flags["weighted"]).lower()
@@ -143,10 +143,17 @@ class Run:
 
 
 def config_file(cell):
-    """The flagfile of a cell: its model's on the dataset if there is one, else the dataset's."""
+    """The flagfile of a cell: its model's on the dataset if there is one, else the dataset's.
+
+    Raises:
+        ValueError: if this installation has no configurations.
+    """
     stem = CONFIGS.get(cell.dataset, cell.dataset)
-    own = pathlib.Path("configs", f"{stem}_{cell.model.removesuffix('_hvae')}.flags")
-    return own if own.exists() else pathlib.Path("configs", f"{stem}.flags")
+    configs = files.shipped(files.CONFIGS)
+    if configs is None:
+        raise ValueError("the folder configs/ with the settings of the runs is not part of this installation")
+    own = configs / f"{stem}_{cell.model.removesuffix('_hvae')}.flags"
+    return own if own.exists() else configs / f"{stem}.flags"
 
 
 def runs(cells, seeds, runs_dir):

@@ -26,7 +26,8 @@ class ZooError(ValueError):
 
 
 def zoo_folder(zoo_dir=None):
-    """The folder with the presets: `zoo_dir`, else the environment's VAMPZOO_ZOO, else saved_models/ of the checkout.
+    """The folder with the presets: `zoo_dir`, else the environment's VAMPZOO_ZOO, else saved_models/ of the checkout or,
+    in a wheel, the part of it that is shipped.
 
     Raises:
         ZooError: if it does not exist.
@@ -36,12 +37,11 @@ def zoo_folder(zoo_dir=None):
             if not os.path.isdir(value):
                 raise ZooError(f"{origin}={str(value)!r} is not a folder")
             return pathlib.Path(value)
-    folder = pathlib.Path(__file__).resolve().parents[2] / "saved_models"
-    if not folder.is_dir():
+    folder = files.shipped(files.SAVED_MODELS)
+    if folder is None:
         raise ZooError(
-            f"there are no presets beside this installation ({folder} does not exist): the presets are the folder "
-            "saved_models/ of vampzoo's repository. Name it with zoo_dir= (in programs --zoo_dir) or in the environment "
-            "variable VAMPZOO_ZOO, or give load() the path of a run folder"
+            "no presets came with this installation: they are the folder saved_models/ of vampzoo's repository. Name it "
+            "with zoo_dir= (in programs --zoo_dir) or in the environment variable VAMPZOO_ZOO, or give load() a path"
         )
     return folder
 
