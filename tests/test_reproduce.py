@@ -151,20 +151,6 @@ def test_table_2_has_a_number_of_its_own_for_the_standard_prior():
     assert results.result("static_mnist", "hvae", "vampprior", table=2) == -83.19
 
 
-def test_preset_table_links_cards(tmp_path):
-    folder = tmp_path / "hvae_vampprior_caltech101"
-    folder.mkdir()
-    metrics = {"model": "hvae", "prior": "vampprior", "dataset": CALTECH, "paper": -108.28}
-    metrics["evaluation"] = {"log_likelihood": -112.629, "log_likelihood_stderr": 1.1}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    text = tables.preset_table(tmp_path)
-    assert "[hvae_vampprior_caltech101](hvae_vampprior_caltech101/README.md)" in text
-    assert "-108.28 | -112.63 ± 1.10 |" in text
-    (folder / "metrics.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"metrics\.json is not"):
-        tables.preset_table(tmp_path)
-
-
 # === Training ===
 
 

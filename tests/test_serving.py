@@ -308,7 +308,10 @@ def test_preset_is_whole_and_loads_as_the_run_does(exported, preset, model):
     assert {"README.md", "config.json", "metrics.json", "samples.png", "train.flags"} < listed
     assert {"1/saved_model.pb", "1/assets.extra/tf_serving_warmup_requests", "1/assets.extra/weights.json"} < listed
     assert "model.weights.h5" not in listed  # the weights are there once
-    assert [path.name for path in exported[1].iterdir()] == [tiny_preset.NAME]  # no temporary folder stays
+    assert {path.name for path in exported[1].iterdir()} == {
+        tiny_preset.NAME,
+        "index.json",
+    }  # no temporary folder stays
     loaded = vampzoo.load(tiny_preset.NAME, zoo_dir=exported[1])
     np.testing.assert_array_equal(loaded.sample(2, seed=SEED), model.sample(2, seed=SEED))
     assert loaded.title == tiny_preset.NAME
@@ -342,7 +345,7 @@ def test_further_export_takes_the_next_number_and_keeps_the_first(exported, tmp_
     first = "1/saved_model.pb"
     assert files.sha256(preset / first) == files.sha256(folder / tiny_preset.NAME / first)
     assert "Drawn by hand." in (preset / "README.md").read_text()
-    assert [path.name for path in copy.iterdir()] == [tiny_preset.NAME]
+    assert {path.name for path in copy.iterdir()} == {tiny_preset.NAME, "index.json"}
 
 
 def broken(run, tmp_path, file, text):
@@ -391,7 +394,8 @@ def test_training_images_are_not_exported_unless_asked_for(tmp_path, from_data):
     ("arguments", "message"),
     [
         (["--name=tiny"], "--run_dir is missing"),
-        (["--run_dir=absent", "--name=Tiny Model"], "--name='Tiny Model'"),
+        (["--run_dir=absent", "--name=Tiny Model"], "the name 'Tiny Model' may consist"),
+        (["--run_dir=absent", "--name=tiny", "--license=All rights reserved"], "license='All rights reserved'"),
         (["--run_dir=absent", "--name=tiny", "--zoo_dir=."], "the run folder absent does not exist"),
     ],
 )

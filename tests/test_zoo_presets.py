@@ -23,6 +23,14 @@ def test_the_folder_stays_under_120_mebibytes():
     assert sum(path.stat().st_size for path in files) < 120 * 2**20
 
 
+def test_tables_are_in_step_with_the_presets():
+    folder = zoo.zoo_folder()
+    if not (folder / zoo.INDEX).is_file():
+        pytest.skip("only a part of the presets is here")
+    assert json.loads((folder / zoo.INDEX).read_text()) == json.loads(json.dumps(vampzoo.presets().rows()))
+    assert (folder / "README.md").read_text() == vampzoo.presets().markdown()
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_is_whole_and_holds_no_training_images(name):
     folder = zoo.zoo_folder() / name
@@ -30,6 +38,7 @@ def test_preset_is_whole_and_holds_no_training_images(name):
     listed = (folder / "SHA256SUMS").read_text()
     for file in ("README.md", "metrics.json", "train.flags", "samples.png", "1/saved_model.pb"):
         assert f"  {file}\n" in listed
+    assert "model.weights.h5" not in listed  # the weights are in the SavedModel, and there alone
     config, model_config = zoo.read_config(folder)
     assert model_config.prior != "vampprior_data" and not config["training"].get("pseudo_inputs_from_data")
 

@@ -12,6 +12,12 @@ MODEL_TITLES = {  # how people write them
     "pixel_hvae": "PixelHVAE",
     "deep_vae": "VAE, two levels",
 }
+PRIOR_TITLES = {
+    "standard": "standard",
+    "mog": "MoG",
+    "vampprior": "VampPrior",
+    "vampprior_data": "VampPrior, data",
+}
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 
 

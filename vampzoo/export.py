@@ -1,9 +1,10 @@
 """Makes a preset of a run: its card, metrics, checksums, and the SavedModel, which holds the weights.
 
-    python -m vampzoo.export --run_dir=runs/hvae_vampprior_caltech101 --name=hvae_vampprior_caltech101
+    python -m vampzoo.export --run_dir=runs/hvae_vampprior_caltech101 --name=hvae_vampprior_caltech101 --license=cc-by-4.0
 
 The run must have been evaluated on its test images (vampzoo.train does so at its end). A further export under the same name
-adds the SavedModel's next version and renews all other files. Ends with one JSON line on stdout.
+adds the SavedModel's next version and renews all other files. The table of presets beside it, index.json, is renewed, too.
+Ends with one JSON line on stdout.
 """
 
 import csv
@@ -11,7 +12,6 @@ import json
 import math
 import os
 import pathlib
-import re
 import shutil
 import tempfile
 
@@ -19,7 +19,7 @@ from absl import flags
 
 from vampzoo import files, program, zoo
 from vampzoo.paper import results
-from vampzoo.zoo import card
+from vampzoo.zoo import card, writing
 
 FLAGS = flags.FLAGS
 
@@ -33,6 +33,9 @@ flags.DEFINE_string(
     module_name=_GROUP,
 )
 flags.DEFINE_string("note", "", "what the card should say about the data in addition", module_name=_GROUP)
+flags.DEFINE_string(
+    "license", card.UNKNOWN_LICENSE, "of the weights: mit, cc-by-4.0, ... It is for you to say", module_name=_GROUP
+)
 flags.DEFINE_boolean(
     "allow_training_images",
     False,
@@ -40,8 +43,6 @@ flags.DEFINE_boolean(
     module_name=_GROUP,
 )
 
-NUM_SAMPLES = 100  # on the picture
-SAMPLES_SEED = 0
 _LOCAL_FLAGS = ("--data_dir=", "--manual_dir=", "--data_file=", "--run_dir=")  # paths of the machine that trained
 
 
@@ -49,12 +50,17 @@ def main(argv):
     for flag in ("run_dir", "name"):
         if not FLAGS[flag].value:
             raise ValueError(f"--{flag} is missing: {FLAGS[flag].help}")
-    if not re.fullmatch("[a-z0-9][a-z0-9_]*", FLAGS.name):
-        raise ValueError(f"--name={FLAGS.name!r} may consist of lower-case letters, digits and _ alone")
+    writing.check_characters(FLAGS.name)
+    card.check_license(FLAGS.license)
     if FLAGS.zoo_dir:
         pathlib.Path(FLAGS.zoo_dir).mkdir(parents=True, exist_ok=True)
     folder = export_preset(
-        FLAGS.run_dir, FLAGS.name, zoo.zoo_folder(FLAGS.zoo_dir), FLAGS.note, FLAGS.allow_training_images
+        FLAGS.run_dir,
+        FLAGS.name,
+        zoo.zoo_folder(FLAGS.zoo_dir),
+        FLAGS.note,
+        FLAGS.allow_training_images,
+        FLAGS.license,
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(
@@ -62,7 +68,7 @@ def main(argv):
     )
 
 
-def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
+def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False, license=card.UNKNOWN_LICENSE):
     """Writes the preset folder `zoo_dir`/`name`; it appears whole or not at all.
 
     Args:
@@ -72,13 +78,15 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
         note: for the card.
         allow_training_images: whether a model may be exported whose pseudo-inputs are training images, or began as such
             and so may show them still.
+        license: of the weights, by its short name.
 
     Returns:
         The folder, a `pathlib.Path`.
 
     Raises:
-        ZooError: if a file of the run is missing or damaged, its weights are training images, or what was written does not
-            load with the very weights of the run.
+        ZooError: if a file of the run is missing or damaged, its weights are training images, the name contradicts the
+            model, or what was written does not load with the very weights of the run.
+        ValueError: if the licence is no short name.
     """
     run_dir, preset = pathlib.Path(run_dir), pathlib.Path(zoo_dir) / name
     if not run_dir.is_dir():
@@ -86,6 +94,8 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
     config, model_config = zoo.read_config(run_dir)
     if missing := {"data", "training"} - set(config):
         raise zoo.ZooError(f"{run_dir / zoo.CONFIG} lacks {sorted(missing)}: not the configuration of a run")
+    writing.check_name(name, model_config, config["data"]["dataset"])
+    card.check_license(license)
     from_data = model_config.prior == "vampprior" and config["training"].get("pseudo_inputs_from_data")
     if (model_config.prior == "vampprior_data" or from_data) and not allow_training_images:
         reason = "began as training images" if from_data else "are training images"
@@ -94,17 +104,15 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
             "--allow_training_images"
         )
     paper_value = results.result(config["data"]["dataset"], model_config.model, model_config.prior)
-    metrics = card.metrics(name, config, read_evaluation(run_dir, config), read_history(run_dir, config), paper_value)
+    evaluation, history = read_evaluation(run_dir, config), read_history(run_dir, config)
+    metrics = card.metrics(name, config, evaluation, history, paper_value, license)
     train_flags = [
         line
         for line in read_text(run_dir / "train.flags", "vampzoo.train writes it").splitlines()
         if not line.startswith(_LOCAL_FLAGS)
     ]
 
-    from vampzoo import figures  # TensorFlow is imported here, after the files are known to be good
-    from vampzoo.zoo import serving
-
-    model = zoo.load(run_dir)
+    model = zoo.load(run_dir)  # TensorFlow is imported here, after the files are known to be good
     _clean_up(preset)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".writing.{name}.", dir=zoo_dir))
     try:
@@ -112,18 +120,13 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False):
         for old in range(1, version):
             if (preset / str(old)).is_dir():
                 shutil.copytree(preset / str(old), temporary / str(old))
-        shutil.copyfile(run_dir / zoo.CONFIG, temporary / zoo.CONFIG)
         (temporary / "train.flags").write_text("\n".join(train_flags) + "\n")
-        (temporary / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        (temporary / "README.md").write_text(card.render(metrics, config, note))
-        figures.save_grid(temporary / "samples.png", model.sample(NUM_SAMPLES, seed=SAMPLES_SEED))
-        serving.export(model, temporary / str(version), name)
-        zoo.write_checksums(temporary)
-        check_weights(temporary, model)
+        writing.write(temporary, model, name, config, metrics, version, note)
         temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
         _replace(preset, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    zoo.write_index(zoo_dir)
     return preset
 
 
@@ -149,17 +152,6 @@ def _clean_up(preset):
             os.rename(left, preset)
         else:
             shutil.rmtree(left)
-
-
-def check_weights(folder, model):
-    """Loads a preset that was just written.
-
-    Raises:
-        ZooError: if a bit of its weights differs from the model's.
-    """
-    for written, weight in zip(zoo.load(folder).weights, model.weights, strict=True):
-        if written.numpy().tobytes() != weight.numpy().tobytes():
-            raise zoo.ZooError(f"{weight.path} is not in {folder} as it is in the run: nothing was exported")
 
 
 # === Files of the run ===

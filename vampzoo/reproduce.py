@@ -24,7 +24,7 @@ _WHAT = "what"
 flags.DEFINE_enum("table", None, ("1", "2"), "table of the paper", module_name=_WHAT)
 flags.DEFINE_enum("figure", None, ("2", "3", "4", "5", "6", "7"), "figure of the paper", module_name=_WHAT)
 flags.DEFINE_boolean(
-    "preset_table", False, "write README.md of the zoo's folder from its metrics.json files", module_name=_WHAT
+    "preset_table", False, "write README.md and index.json of the zoo's folder from its presets", module_name=_WHAT
 )
 flags.DEFINE_list("datasets", None, "which rows (default: the paper's)", module_name=_WHAT)
 flags.DEFINE_list("models", None, f"of {', '.join(config.MODELS)} (default: the paper's)", module_name=_WHAT)
@@ -171,14 +171,17 @@ def write(what, chosen, runs, complete):
 
 
 def write_preset_table():
-    """Writes the table of presets from what their folders record."""
+    """Writes the table of presets from what their folders record, for people and for programs."""
     from vampzoo import zoo
     from vampzoo.files import write_text
-    from vampzoo.paper import tables
 
     folder = zoo.zoo_folder(FLAGS.zoo_dir)
-    write_text(folder / "README.md", tables.preset_table(folder))
-    print(json.dumps({"written": str(folder / "README.md")}))
+    presets = zoo.presets(folder)
+    if not presets:
+        raise ValueError(f"{folder} holds no preset")
+    write_text(folder / "README.md", presets.markdown())
+    zoo.write_index(folder)
+    print(json.dumps({"written": [str(folder / name) for name in ("README.md", zoo.INDEX)]}))
     return 0
 
 

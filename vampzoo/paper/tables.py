@@ -1,21 +1,12 @@
 """The paper's tables beside our numbers: from the evaluations of runs, never by hand."""
 
-import json
-import pathlib
-
 import numpy as np
 
-from vampzoo import datasets, evaluation
+from vampzoo import config, datasets, evaluation
 from vampzoo.config import MODEL_TITLES
 from vampzoo.paper import results as paper
 
-PRIOR_TITLES = {
-    "standard": "standard",
-    "mog": "MoG",
-    "vampprior": "VampPrior",
-    "vampprior_data": "VampPrior, data",
-    "weighted": "VampPrior, weighted",
-}
+PRIOR_TITLES = {**config.PRIOR_TITLES, "weighted": "VampPrior, weighted"}
 
 
 def row(cell, complete, number=1):
@@ -198,42 +189,3 @@ def _times(rows):
         for run in entry["runs"]
         if run["train_seconds"] is not None and run["evaluation_seconds"] is not None
     ]
-
-
-# === The zoo's table ===
-
-
-def preset_table(zoo_folder):
-    """README.md of the zoo's folder, as text, from the presets' metrics.json.
-
-    Raises:
-        ValueError: if there is no preset, or a metrics.json lacks something.
-    """
-    lines = [
-        "# The presets",
-        "",
-        "Load one with `vampzoo.load(name)`. Test log-likelihood in nats (higher is better), bits per dimension for grey "
-        "images (lower is better), ± the standard error over test images; the data of each is described in its card. "
-        "Written by `python -m vampzoo.reproduce --preset_table` from the presets' `metrics.json`.",
-        "",
-        "| preset | model | prior | data | the paper | ours |",
-        "|---|---|---|---|---|---|",
-    ]
-    paths = sorted(pathlib.Path(zoo_folder).glob("*/metrics.json"))
-    if not paths:
-        raise ValueError(f"{zoo_folder} has no preset with a metrics.json")
-    for path in paths:
-        try:
-            metrics = json.loads(path.read_text())
-            result, name = metrics["evaluation"], path.parent.name
-            measure, digits = ("bits_per_dimension", 3) if "bits_per_dimension" in result else ("log_likelihood", 2)
-            ours = f"{result[measure]:.{digits}f} ± {result[f'{measure}_stderr']:.{digits}f}"
-            spec = datasets.DATASETS.get(metrics["dataset"])
-            title = spec.title if spec else metrics["dataset"]
-            model, prior = MODEL_TITLES[metrics["model"]], PRIOR_TITLES[metrics["prior"]]
-            lines.append(
-                f"| [{name}]({name}/README.md) | {model} | {prior} | {title} | {_number(metrics['paper'])} | {ours} |"
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a preset's metrics: {error!r}") from error
-    return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """What is published: presets that load in one line, their cards, and the SavedModels that TensorFlow Serving runs."""
 
+from vampzoo.zoo.listing import INDEX, Preset, Presets, presets, write_index
 from vampzoo.zoo.preset_folder import (
     CHECKSUMS,
     CONFIG,
@@ -8,7 +9,6 @@ from vampzoo.zoo.preset_folder import (
     find,
     latest_version,
     load,
-    presets,
     read_config,
     verify,
     write_checksums,
@@ -18,7 +18,10 @@ from vampzoo.zoo.preset_folder import (
 __all__ = [
     "CHECKSUMS",
     "CONFIG",
+    "INDEX",
     "WEIGHTS",
+    "Preset",
+    "Presets",
     "ZooError",
     "find",
     "latest_version",
@@ -27,5 +30,6 @@ __all__ = [
     "read_config",
     "verify",
     "write_checksums",
+    "write_index",
     "zoo_folder",
 ]

@@ -1,4 +1,12 @@
-"""The card of a preset: what was measured, on what, how to repeat it. Every number comes from the files of the run."""
+"""The card of a preset: what was measured, on what, how to repeat it. Every number comes from the files of the run.
+
+It begins with the metadata that Hugging Face's hub reads, YAML whose values are written as JSON (a part of YAML), so that
+cards are the same with and without the hub's own library.
+"""
+
+import json
+import math
+import re
 
 from vampzoo import datasets
 from vampzoo.config import MODEL_TITLES
@@ -9,6 +17,8 @@ PRIOR_DESCRIPTIONS = {
     "vampprior": "VampPrior",
     "vampprior_data": "VampPrior on training images",
 }
+UNKNOWN_LICENSE = "unknown"
+_LICENSE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 SELECTIONS = {"elbo": "ELBO", "importance_bound": "importance-weighted bound"}
 
 
@@ -17,8 +27,16 @@ def selected_by(config):
     return config["training"].get("selection", "elbo")
 
 
-def metrics(name, config, evaluation, history, paper_value=None):
-    """What metrics.json holds: the evaluation, the training in three numbers, and the paper's cell.
+def check_license(license):
+    """Raises ValueError if a text cannot be the short name of a licence, as the hub's model cards have them."""
+    if not _LICENSE_NAME.fullmatch(license):
+        raise ValueError(
+            f"license={license!r} is no short name of a licence, such as mit, apache-2.0, cc-by-4.0, other or unknown"
+        )
+
+
+def metrics(name, config, evaluation, history, paper_value=None, license=UNKNOWN_LICENSE):
+    """What metrics.json holds: the evaluation, the training in three numbers, the paper's cell and the licence.
 
     Args:
         name: of the preset.
@@ -26,6 +44,7 @@ def metrics(name, config, evaluation, history, paper_value=None):
         evaluation: contents of evaluation.json.
         history: the rows of history.csv, dictionaries of strings.
         paper_value: the paper's test result for this cell, in the unit that it prints; None if it has none.
+        license: of the weights, by its short name.
     """
     model, dataset, selection = config["model"], config["data"]["dataset"], selected_by(config)
     best = max(history, key=lambda row: float(row[f"validation_{selection}"]))
@@ -43,6 +62,23 @@ def metrics(name, config, evaluation, history, paper_value=None):
             "best_validation": float(best[f"validation_{selection}"]),
         },
         "vampzoo_version": config.get("vampzoo_version"),
+        "license": license,
+    }
+
+
+def metrics_of_unmeasured(name, config, license=UNKNOWN_LICENSE):
+    """What metrics.json holds for a model of which nothing is known but its weights and its configuration."""
+    model = config["model"]
+    return {
+        "name": name,
+        "model": model["model"],
+        "prior": model["prior"],
+        "dataset": config["data"]["dataset"],
+        "paper": None,
+        "evaluation": None,
+        "training": None,
+        "vampzoo_version": config.get("vampzoo_version"),
+        "license": license,
     }
 
 
@@ -50,50 +86,115 @@ def render(metrics, config, note=""):
     """README.md of a preset folder, as text.
 
     Args:
-        metrics: as `metrics` returns them.
+        metrics: as `metrics` or `metrics_of_unmeasured` returns them.
         config: contents of config.json.
         note: what else must be known of the data, a sentence or more.
     """
     model, name = config["model"], metrics["name"]
-    evaluation, training, fingerprint = metrics["evaluation"], metrics["training"], config["data"]["fingerprint"]
     spec = datasets.DATASETS.get(metrics["dataset"])
-    title = spec.title if spec else metrics["dataset"]
     prior = PRIOR_DESCRIPTIONS[model["prior"]]
     if model["prior"] != "standard":
         prior += f", K = {model['num_components']}, {'trained' if model['weighted'] else 'equal'} weights"
     sections = [
+        _front_matter(metrics),
         f"# {name}",
-        f"{MODEL_TITLES[model['model']]} with a {prior}, trained on {title}, "
+        f"{MODEL_TITLES[model['model']]} with a {prior}, trained on {_title(metrics['dataset'])}, "
         f"images {'x'.join(map(str, model['image_shape']))}, "
         f"likelihood `{model['likelihood']}`.",
         "![Images drawn from the model](samples.png)",
         f'```python\nimport vampzoo\n\nmodel = vampzoo.load("{name}")\nimages = model.sample(16, seed=1)\n```',
         "## Results",
-        _results(metrics, evaluation),
-        f"Measured on the {evaluation['num_images']:,} images of the {evaluation['split']} split; the log-likelihood with "
-        f"S = {evaluation['num_samples']:,} importance samples an image and seed {evaluation['seed']}. "
-        "± is the standard error over images.",
+        *_results(metrics),
         "## Data",
-        _data(spec, fingerprint, note),
-        f"Fingerprint of images and splits: `{fingerprint}`. Numbers measured on "
-        "other data or another split are comparable only within the noise of a split.",
+        *_data(spec, config["data"].get("fingerprint"), note),
         "## Training",
-        _departures(config["training"])
-        + f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
-        f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats). To repeat "
-        "it, from the project's folder (give `--data_dir` and `--manual_dir` if the data is not in TFDS's own folder):",
-        f"```\npython -m vampzoo.train --flagfile=saved_models/{name}/train.flags --run_dir=runs/{name}\n```",
+        _training(metrics, config),
         "## Limits and licence",
-        _limits(config),
+        _limits(metrics, config),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _title(dataset):
+    spec = datasets.DATASETS.get(dataset)
+    return spec.title if spec else dataset
+
+
+# === What the hub reads ===
+
+
+def _front_matter(metrics):
+    """The metadata between two lines of ---, see https://huggingface.co/docs/hub/model-cards."""
+    model, prior, dataset = metrics["model"], metrics["prior"], metrics["dataset"]
+    results = _hub_results(metrics)
+    data = {
+        "license": metrics.get("license", UNKNOWN_LICENSE),
+        "library_name": "vampzoo",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["keras", "tensorflow", "variational-autoencoder", model, prior],
+    }
+    # Data of one's own has no name that a stranger could look for.
+    if (hub_name := dataset.removeprefix("tfds:")) in datasets.DATASETS or dataset.startswith("tfds:"):
+        data["datasets"] = [hub_name]
+    if results:
+        data["metrics"] = [result["type"] for result in results]
+        of_data = {"type": hub_name, "name": _title(dataset), "split": metrics["evaluation"]["split"]}
+        if fingerprint := metrics["evaluation"].get("fingerprint"):
+            of_data["args"] = {"fingerprint": fingerprint}
+        task = {"type": "unconditional-image-generation", "name": "Unconditional Image Generation"}
+        data["model-index"] = [
+            {"name": metrics["name"], "results": [{"task": task, "dataset": of_data, "metrics": results}]}
+        ]
+    lines = []
+    for key, value in data.items():
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        # What goes on in a further line of YAML has to be indented more than its key.
+        lines.append(f"{key}: {text}".replace("\n", "\n  "))
+    return "\n".join(["---", *lines, "---"])
+
+
+def _hub_results(metrics):
+    """What was measured, as a list of the hub's metrics."""
+    evaluation, results = metrics["evaluation"] or {}, []
+    for label, key, _ in MEASURED:
+        value = evaluation.get(key)
+        if isinstance(value, int | float) and math.isfinite(value):
+            args = {"stderr": evaluation.get(f"{key}_stderr")}
+            if key in ("log_likelihood", "bits_per_dimension"):
+                args["num_samples"] = evaluation["num_samples"]
+            args["seed"] = evaluation["seed"]
+            args = {name: v for name, v in args.items() if v is not None}
+            results.append({"type": key, "value": value, "name": label, "args": args})
+    return results
+
+
+# === The sections ===
 
 
 def _data(spec, fingerprint, note):
     lines = [spec.source if spec else "Data of the one who trained this model."]
     if fingerprint in datasets.VARIANTS:
         lines.append(f"Here: {datasets.VARIANTS[fingerprint]}.")
-    return " ".join([*lines, note]).strip()
+    paragraphs = [" ".join([*lines, note]).strip()]
+    if fingerprint:
+        paragraphs.append(
+            f"Fingerprint of images and splits: `{fingerprint}`. Numbers measured on "
+            "other data or another split are comparable only within the noise of a split."
+        )
+    return paragraphs
+
+
+def _training(metrics, config):
+    training, name = metrics["training"], metrics["name"]
+    if training is None:
+        return "How it was trained is not recorded."
+    return (
+        _departures(config["training"])
+        + f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
+        f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats). To repeat "
+        "it, from the folder that holds this one (give `--data_dir` and `--manual_dir` if the data is not in TFDS's own "
+        f"folder):\n\n```\npython -m vampzoo.train --flagfile={name}/train.flags --run_dir=runs/{name}\n```"
+    )
 
 
 def _departures(training):
@@ -106,40 +207,68 @@ def _departures(training):
     return f"Not as in the paper: {', '.join(used)}. " if used else ""
 
 
-def _results(metrics, evaluation):
+MEASURED = (  # (label, key of evaluation.json, digits)
+    ("bits per dimension", "bits_per_dimension", 3),
+    ("log-likelihood, nats", "log_likelihood", 2),
+    ("ELBO, nats", "elbo", 2),
+    ("distortion, nats", "distortion", 2),
+    ("rate, nats", "rate", 2),
+)
+
+
+def _results(metrics):
+    evaluation = metrics["evaluation"]
+    if evaluation is None:
+        return ["Not measured."]
     bits = "bits_per_dimension" in evaluation
     paper_value = "none for this cell" if metrics["paper"] is None else f"{metrics['paper']:.2f}"
     rows = [("the paper, " + ("bits per dimension" if bits else "log-likelihood, nats"), paper_value)]
-    measured = [
-        ("bits per dimension", "bits_per_dimension", 3),
-        ("log-likelihood, nats", "log_likelihood", 2),
-        ("ELBO, nats", "elbo", 2),
-        ("distortion, nats", "distortion", 2),
-        ("rate, nats", "rate", 2),
-    ]
-    for label, key, digits in measured:
+    for label, key, digits in MEASURED:
         if key in evaluation:
             error = evaluation.get(f"{key}_stderr")
             rows.append((label, f"{evaluation[key]:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")))
     if "active_units" in evaluation:
         rows.append(("active units", ", ".join(f"{n} of {layer}" for layer, n in evaluation["active_units"].items())))
-    return "| | test |\n|---|---|\n" + "\n".join(f"| {label} | {value} |" for label, value in rows)
+    if "effective_components" in evaluation:
+        rows.append(("effective components", f"{evaluation['effective_components']:.1f}"))
+    return [
+        "| | test |\n|---|---|\n" + "\n".join(f"| {label} | {value} |" for label, value in rows),
+        f"Measured on the {evaluation['num_images']:,} images of the {evaluation['split']} split; the log-likelihood with "
+        f"S = {evaluation['num_samples']:,} importance samples an image and seed {evaluation['seed']}. "
+        "± is the standard error over images.",
+    ]
 
 
-def _limits(config):
+def _limits(metrics, config):
+    model, license = config["model"], metrics.get("license", UNKNOWN_LICENSE)
     lines = [
         "- It models images of this dataset at this size and nothing else. Images unlike them get a log-likelihood, too, "
         "which says little: do not use it to tell normal images from others without a test of your own.",
         "- The log-likelihood is a lower bound in expectation, tight as S grows."
         + (
             ""
-            if config["model"]["model"] == "pixel_hvae"
+            if model["model"] == "pixel_hvae"
             else " The pictures are means of p(x|z) for random z, not draws of pixels."
         ),
-        "- The code and the weights are under the MIT licence; the data is under the terms named above.",
+        "- The weights are under "
+        + (
+            "a licence that is not stated: ask who published them"
+            if license == UNKNOWN_LICENSE
+            else f"the licence `{license}`"
+        )
+        + "; the data is under the terms named above.",
     ]
-    if config["model"]["prior"] == "vampprior_data":
+    if dead := (metrics["evaluation"] or {}).get("dead_components"):
+        lines.append(
+            f"- **{dead} of the {model['num_components']} components of the prior explain no test image.**"
+            + (
+                ""
+                if model["weighted"]
+                else " As all have the same weight, that share of the samples is drawn from those."
+            )
+        )
+    if model["prior"] == "vampprior_data":
         lines.append("- **The weights contain training images**: they are this prior's pseudo-inputs.")
-    elif config["training"].get("pseudo_inputs_from_data"):
+    elif config.get("training", {}).get("pseudo_inputs_from_data"):
         lines.append("- The pseudo-inputs were trained starting from training images, and may still resemble them.")
     return "\n".join(lines)

@@ -46,17 +46,10 @@ def zoo_folder(zoo_dir=None):
     return folder
 
 
-def presets(zoo_dir=None):
-    """The names of the presets, sorted.
-
-    Args:
-        zoo_dir: as for `zoo_folder`.
-
-    Raises:
-        ZooError: if the folder does not exist.
-    """
-    names = (path.parent.name for path in zoo_folder(zoo_dir).glob(f"*/{CHECKSUMS}"))
-    return sorted(name for name in names if not name.startswith("."))  # an export in progress has a hidden folder
+def names(folder):
+    """The names of the presets in a folder, sorted."""
+    found = (path.parent.name for path in pathlib.Path(folder).glob(f"*/{CHECKSUMS}"))
+    return sorted(name for name in found if not name.startswith("."))  # an export in progress has a hidden folder
 
 
 def find(name_or_path, zoo_dir=None):
@@ -77,7 +70,7 @@ def find(name_or_path, zoo_dir=None):
             folder = zoo_folder(zoo_dir)
             if (folder / path / CHECKSUMS).is_file():
                 return folder / path
-            problem = f"the presets in {folder} are: {', '.join(presets(folder)) or '(none)'}"
+            problem = f"the presets in {folder} are: {', '.join(names(folder)) or '(none)'}"
         except ZooError as error:
             problem = str(error)
     if (path / CONFIG).is_file():
