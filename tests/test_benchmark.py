@@ -121,10 +121,21 @@ def test_the_torch_twin_computes_our_loss_and_gradients(tiny_model, tiny_config,
 
 
 @pytest.mark.parametrize("peer", ["torch", "pythae"])
-def test_a_peer_trains(tiny_config, binary_images, peer):
+def test_a_peer_makes_the_steps_that_are_timed(tiny_config, binary_images, peer, monkeypatch):
     pytest.importorskip(peer)
+    torch = pytest.importorskip("torch")
+    steps = []  # of the optimiser: the norm of all weights after each
+    plain = torch.optim.Adam.step
+
+    def step(self, *args, **how):
+        result = plain(self, *args, **how)
+        steps.append(sum(float(p.detach().square().sum()) for g in self.param_groups for p in g["params"]))
+        return result
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
     run = peers.create(peer, tiny_config(model="vae"), binary_images, batch_size=3)
-    run(2)
+    run(3)
+    assert len(steps) == 3 and len(set(steps)) == 3 and np.isfinite(steps).all()
 
 
 def test_the_torch_twins_step_is_ours(tiny_model, tiny_config):

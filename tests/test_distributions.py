@@ -266,6 +266,27 @@ def test_logistic_samples_have_its_probabilities():
     assert scipy.stats.chisquare(observed, expected * n / expected.sum()).pvalue > 0.01
 
 
+@pytest.mark.parametrize("open_edges", [True, False])
+def test_logistic_mean_is_that_of_the_bins(open_edges):
+    """By enumeration, and by draws; near an edge it is far from the location."""
+    p = DiscretizedLogistic([[0.02, 0.5, 0.9]], [[0.0, -2.0, -4.0]], open_edges=open_edges)
+    centers = (np.arange(256, dtype=np.float32) + 0.5) / 256
+    probabilities = np.exp([p.log_prob(np.full([1, 3], c)).numpy() for c in centers])  # [256, 1, 3]
+    expected = np.einsum("b,bij->ij", centers, probabilities) / probabilities.sum(axis=0)
+    np.testing.assert_allclose(p.mean(), expected, atol=1e-5)
+    assert abs(p.mean()[0, 0] - 0.02) > 0.1
+    if open_edges:
+        np.testing.assert_allclose(p.mean(), tf.reduce_mean(p.sample(20_000, seed=1), axis=0), atol=0.01)
+
+
+def test_a_picture_shows_locations_and_probabilities():
+    parameters = tf.constant([0.3, -2.0], shape=[1, 1, 2, 1])
+    logistic = distributions.image_likelihood("discretized_logistic", (parameters, tf.zeros_like(parameters)))
+    bernoulli = distributions.image_likelihood("bernoulli", parameters)
+    for p in (logistic, bernoulli):
+        np.testing.assert_allclose(p.picture(), tf.sigmoid(parameters), rtol=1e-6)
+
+
 def test_logistic_gradients_are_finite_everywhere():
     loc = tf.constant(np.linspace(0.01, 0.99, 5)[:, None], tf.float32)
     log_scale = tf.constant([[-4.4], [-4.0], [-2.0], [-1.0], [-0.1]])

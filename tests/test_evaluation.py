@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from vampzoo import evaluation, random
 from vampzoo.config import ModelConfig
@@ -58,9 +59,36 @@ def test_units_that_ignore_the_data_are_not_active(model, images):
     assert units["z1"].shape == (3,)
 
 
+def test_units_that_follow_the_layer_above_alone_are_not_active(images):
+    """All images alike: whatever the mean of q(z1|x, z2) varies by is the noise of z2, not the data."""
+    altered = create(CONFIG, seed=1)
+    head = altered.q_z1_network.get_layer("mean")
+    kernel, bias = head.get_weights()
+    head.set_weights([30 * kernel, bias])
+    same = np.repeat(images[:1], 200, axis=0)
+    means = [
+        altered.posterior(tf.constant(same), altered.draw_noise(200, random.key(s)))["z1"].mean() for s in range(10)
+    ]
+    assert (np.var(np.mean(means, axis=0), axis=0) > 0.01).all()  # what draws alone would call active
+    variances = evaluation.variances_of_means(altered, same)
+    assert not evaluation.active_units(altered, same)["z1"].any(), variances
+
+
+def test_the_variance_of_means_is_unbiased(images):
+    """Over seeds it averages to the variance of the exact means, here taken from very many draws."""
+    altered = create(CONFIG, seed=1)
+    head = altered.q_z1_network.get_layer("mean")
+    kernel, bias = head.get_weights()
+    head.set_weights([10 * kernel, bias])
+    exact = evaluation.variances_of_means(altered, images, num_samples=2000)["z1"]
+    few = np.mean([evaluation.variances_of_means(altered, images, 2, seed=s)["z1"] for s in range(60)], axis=0)
+    np.testing.assert_allclose(few, exact, rtol=0.25)
+
+
 def test_mean_and_standard_error():
     mean, error = evaluation.mean_and_standard_error([1.0, 2.0, 3.0, 6.0])
     assert (mean, error) == pytest.approx((3.0, np.sqrt(14 / 3) / 2))
+    assert evaluation.mean_and_standard_error([2.0]) == (2.0, None)  # null in JSON: undefined
 
 
 def test_evaluate_reports_what_it_computed(model, images):

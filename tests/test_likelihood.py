@@ -14,8 +14,9 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vampzoo import objectives, priors, random
+from vampzoo import config, distributions, models, objectives, priors, random
 from vampzoo.models import HVAE, VAE
+from vampzoo.models.importance import importance_bound
 
 RNG = np.random.default_rng(0)
 SHAPE, D, M = (2, 3, 1), 6, 2
@@ -146,7 +147,7 @@ def test_with_the_exact_posterior_every_sample_gives_the_exact_likelihood(make):
         np.testing.assert_allclose(model.elbo(IMAGES, seed=seed), exact, atol=2e-5)
     for chunk in (2, 1000):  # so neither the number of samples nor the chunks can matter
         model.importance_chunk = chunk
-        np.testing.assert_allclose(model.importance_bound(IMAGES, 5, SEED), exact, atol=2e-5)
+        np.testing.assert_allclose(importance_bound(model, IMAGES, 5, SEED), exact, atol=2e-5)
 
 
 @layers
@@ -173,7 +174,7 @@ def test_chunks_are_summed_over_exactly_the_samples_asked_for(make):
     model, *_ = make(widened=1.5)
     model.importance_chunk = 8
     chunk_size, num_chunks, num_samples = 7, 3, 20  # three equal chunks hold 21: one draw too many
-    for i, bound in enumerate(model.importance_bound(IMAGES, num_samples, SEED).numpy()):
+    for i, bound in enumerate(importance_bound(model, IMAGES, num_samples, SEED).numpy()):
         image_seed = random.fold_in(SEED, i)
         noise = [model.draw_noise(chunk_size, random.fold_in(image_seed, c)) for c in range(num_chunks)]
         log_weights = tf.concat([model.elbo_terms(IMAGES[i : i + 1], n).log_weight for n in noise], 0)
@@ -183,8 +184,8 @@ def test_chunks_are_summed_over_exactly_the_samples_asked_for(make):
 @layers
 def test_an_image_does_not_notice_its_batch(make):
     model, *_ = make(widened=1.5)
-    whole = model.importance_bound(IMAGES, 10, SEED).numpy()
-    parts = [model.importance_bound(IMAGES[a:b], 10, SEED, first_index=a) for a, b in ((0, 1), (1, 4))]
+    whole = importance_bound(model, IMAGES, 10, SEED).numpy()
+    parts = [importance_bound(model, IMAGES[a:b], 10, SEED, first_index=a) for a, b in ((0, 1), (1, 4))]
     np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-5)
 
 
@@ -193,6 +194,26 @@ def test_xla_changes_nothing_but_the_speed():
     plain, compiled = (model.log_likelihood(IMAGES, 30, seed=3, jit_compile=jit) for jit in (False, True))
     assert plain.shape == (4,)
     np.testing.assert_allclose(plain, compiled, atol=1e-4)
+
+
+def test_a_mixture_is_evaluated_around_the_posterior_in_the_bound(monkeypatch):
+    """The way that costs a third must be the one that importance sampling takes, in a graph in which B is unknown."""
+    counts = {"around": 0, "plain": 0}
+    for name, method in (("around", "log_prob_around"), ("plain", "_log_prob")):
+        original = getattr(distributions.DiagonalGaussianMixture, method)
+
+        def counted(self, *args, name=name, original=original):
+            counts[name] += 1
+            return original(self, *args)
+
+        monkeypatch.setattr(distributions.DiagonalGaussianMixture, method, counted)
+    model = models.create(
+        config.ModelConfig(image_shape=(4, 5, 1), num_components=6, hidden_units=8, z1_size=3, z2_size=2)
+    )
+    x = np.zeros([3, 4, 5, 1], np.float32)
+    for jit_compile in (False, True):
+        assert np.isfinite(model.log_likelihood(x, 7, jit_compile=jit_compile)).all()
+    assert counts["around"] >= 2 and counts["plain"] == 0
 
 
 def test_importance_bound_of_log_weights():

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from vampzoo import datasets
+from vampzoo import datasets, zoo
 from vampzoo.paper import cells
 from vampzoo.paper import figures as paper_figures
 
@@ -48,11 +48,25 @@ def test_figure_2_has_the_elbo_of_each_k_and_seed(make_run, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 0
 
 
-def test_figure_3_counts_the_units_of_all_layers(make_run, tmp_path):
+def test_figure_3_counts_the_units_of_each_layer_by_itself(make_run, tmp_path):
     runs = [make_run(cells.Cell("static_mnist", "deep_vae", "standard", None, k), active=(k, 20)) for k in (0, 5)]
     points = paper_figures.draw(3, runs, tmp_path / "figure.png")["points"]
-    assert [p["values"] for p in points] == [[20], [25]]
-    assert "IWAE k = 5" in points[1]["curve"]
+    values = {(p["measure"], p["curve"]): p["values"] for p in points}
+    plain, weighted = (points[i]["curve"] for i in (0, 1))
+    assert "IWAE k = 5" in weighted and "IWAE" not in plain
+    assert values["active units of z2", plain] == [0]
+    assert values["active units of z2", weighted] == [5]
+    assert values["active units of z1", plain] == values["active units of z1", weighted] == [20]
+
+
+def test_error_bars_are_unbiased_standard_deviations(make_run, tmp_path, monkeypatch):
+    bars = []
+    monkeypatch.setattr("matplotlib.axes.Axes.errorbar", lambda axes, x, y, sds, **how: bars.append((list(x), sds)))
+    monkeypatch.setattr("matplotlib.axes.Axes.legend", lambda axes, **how: None)
+    cell_1, cell_10 = cells.grid(["static_mnist"], ["hvae"], ["vampprior"], [1, 10])
+    runs = [make_run(cell_1, 0, -90.0)] + [make_run(cell_10, seed, elbo) for seed, elbo in enumerate((-90.0, -88.0))]
+    paper_figures.draw(2, runs, tmp_path / "figure.png")
+    assert bars == [([1, 10], [0.0, pytest.approx(np.sqrt(2.0))])]
 
 
 def test_figure_7_shows_the_log_likelihoods(vampprior_run, tmp_path):
@@ -62,12 +76,28 @@ def test_figure_7_shows_the_log_likelihoods(vampprior_run, tmp_path):
 
 
 @pytest.mark.parametrize("number", [4, 5, 6])
-def test_figures_of_images_are_drawn(vampprior_run, tmp_path, monkeypatch, binary_images, number):
+def test_figures_of_images_show_what_the_model_gives(vampprior_run, tmp_path, monkeypatch, binary_images, number):
     spec = datasets.DATASETS["static_mnist"]
     dataset = datasets.Dataset(spec, binary_images, binary_images, binary_images, "f" * 64)
     monkeypatch.setattr(datasets, "load", lambda name, **options: dataset)
+    shown = []
+    monkeypatch.setattr("matplotlib.axes.Axes.imshow", lambda axes, canvas, **how: shown.append(canvas))
     assert paper_figures.draw(number, [vampprior_run], tmp_path / "figure.png") is None
-    assert (tmp_path / "figure.png").stat().st_size > 0
+    model = zoo.load(vampprior_run.folder)
+    expected = {
+        4: lambda: model.pseudo_inputs.numpy(),
+        5: lambda: model.sample(paper_figures.NUM_IMAGES),
+        6: lambda: binary_images,
+    }[number]()
+    height, width, _ = model.image_shape
+    first = expected[0, ..., 0]
+    assert any(
+        np.allclose(canvas[i : i + height, j : j + width], first, atol=1e-6)
+        for canvas in shown
+        for i in range(3)
+        for j in range(3)
+        if canvas[i : i + height, j : j + width].shape == first.shape
+    )
 
 
 def test_figure_4_needs_pseudo_inputs(make_run, tmp_path):

@@ -303,3 +303,18 @@ def test_help_names_every_flag_without_tensorflow(program):
     assert done.returncode == 0, done.stderr
     assert "--run_dir: " in done.stdout and "--seed: " in done.stdout
     assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(("error", "shown"), [("InvalidValue", "error: a word"), ("ValueError", "Traceback")])
+def test_only_errors_of_our_own_become_one_line(error, shown):
+    code = (
+        "import sys; sys.argv = ['program']\n"
+        "from vampzoo import program\n"
+        "from vampzoo.errors import InvalidValue\n"
+        f"def main(argv): raise {error}('a word')\n"
+        "program.run(main, 'A program.')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert shown in done.stderr
+    assert ("Traceback" in done.stderr) == (error == "ValueError")

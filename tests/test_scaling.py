@@ -15,6 +15,20 @@ def share(cost, num_gpus, batch):
     return reduce / (reduce + scaling.step_seconds(cost, num_gpus, batch, RATE))
 
 
+def test_numbers_worked_out_by_hand():
+    """10^8 operations an image, 10^8 for the pseudo-inputs, 10^7 bytes, a batch of 100; 10^12 flop, 10^10 bytes per s.
+
+    With 2 GPUs: (50 + 1) 10^8 / 10^12 = 5.1 ms of computing, 2 * 1/2 * 10^7 / 10^10 = 1 ms of all-reduce, 16% of the whole.
+    With 1: 10.1 ms and nothing to reduce. A GPU's part of the batch that 10% allows with many: (b + 1) 0.1 ms = 9 * 2 ms, so
+    b = 179.
+    """
+    cost = Cost(image_flops=1e8, fixed_flops=1e8, reduced_bytes=1e7)
+    assert scaling.step_seconds(cost, 2, 100, RATE) == pytest.approx(5.1e-3)
+    assert scaling.reduce_seconds(cost, 2, BANDWIDTH) == pytest.approx(1e-3)
+    assert scaling.gpus_until_felt(cost, 100, RATE, BANDWIDTH) == 2
+    assert scaling.smallest_batch(cost, RATE, BANDWIDTH) == 179
+
+
 def test_ring_all_reduce():
     cost = Cost(0, 0, reduced_bytes=1e10)
     assert [scaling.reduce_seconds(cost, n, BANDWIDTH) for n in (1, 2, 4, math.inf)] == [0, 1, 1.5, 2]

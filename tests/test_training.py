@@ -12,10 +12,9 @@ import tensorflow as tf
 import tiny_run
 
 import vampzoo
-from vampzoo import random, training
+from vampzoo import optimizers, random, training
 from vampzoo.training.checkpoints import Checkpoints
 from vampzoo.training.steps import ORDER
-from vampzoo.training.trainer import create_optimizer
 
 PIXEL_HVAE = tiny_run.model_config(model="pixel_hvae", image_shape=(4, 4, 1))
 SQUARE_IMAGES = tiny_run.dataset(image_shape=(4, 4, 1))
@@ -28,7 +27,7 @@ def rows(folder):
 
 def state(trainer):
     """Everything that decides how a training goes on."""
-    trackables = (trainer.optimizer, trainer._best_weights, trainer.early_stopping)
+    trackables = (trainer.optimizer, trainer._best, trainer.early_stopping)
     variables = [v for t in trackables for v in t.variables]
     variables += [trainer.position.epoch, trainer.position.step, trainer.position.sums]
     return tiny_run.weights(trainer.model) + [np.array(v) for v in variables]
@@ -177,7 +176,7 @@ def test_a_signal_after_the_vote_waits_for_the_next_one(tmp_path, monkeypatch):
 
     def gather(*vote):
         votes.append(vote)
-        trainer._signal = signal.SIGTERM  # comes when the vote has been cast
+        trainer._signals.number = signal.SIGTERM  # comes when the vote has been cast
         return np.array([vote])
 
     monkeypatch.setattr(trainer.workers, "gather", gather)
@@ -216,6 +215,23 @@ def test_an_epoch_is_the_same_however_it_is_cut(tmp_path):
             total = trainer.steps.run(*map(tf.constant, (1, first, last, 0.5)), total)
         sums.append([total.numpy(), *tiny_run.weights(trainer.model)])
     assert_same(*sums)
+
+
+def test_pseudo_inputs_from_data_are_spread_over_the_data(tmp_path):
+    """The first rows of a user's file may all be of one class."""
+    config = tiny_run.training_config(epochs=1, pseudo_inputs_from_data=True)
+    trainer = tiny_run.trainer(tmp_path, config=config)
+    prior, images = trainer.model.prior_layer, trainer.dataset.train
+    distances = np.abs(images[:, None] - prior.raw_pseudo_inputs.numpy()[None]).reshape(len(images), -1, images[0].size)
+    taken = distances.max(axis=-1).argmin(axis=0)  # of which image each pseudo-input is a noisy copy
+    assert len(set(taken)) == prior.num_components
+    assert set(taken) != set(range(prior.num_components))
+
+
+@pytest.mark.parametrize(("field", "valid"), [("objective", "elbo, iwae"), ("selection", "elbo, importance_bound")])
+def test_an_objective_that_does_not_exist_is_refused(field, valid):
+    with pytest.raises(ValueError, match=rf"{field}='ELBO' is unknown; the valid values are: {valid}"):
+        tiny_run.training_config(**{field: "ELBO"})
 
 
 @pytest.mark.parametrize("prior", ["standard", "mog"])
@@ -443,8 +459,8 @@ def test_mixed_precision(tmp_path, precision, likelihood):
 
 def test_float16_scales_the_loss_and_normalises_what_is_unscaled():
     variables = [keras.Variable(np.ones(3, np.float32)) for _ in range(2)]
-    scaled = create_optimizer(tiny_run.training_config(mixed_precision="float16"), variables[:1], 5)
-    plain = create_optimizer(tiny_run.training_config(), variables[1:], 5)
+    scaled = optimizers.create(tiny_run.training_config(mixed_precision="float16"), variables[:1], 5)
+    plain = optimizers.create(tiny_run.training_config(), variables[1:], 5)
     gradient = tf.constant(
         [3e-7, 0.0, 4e-7]
     )  # near the 1e-7 of the normalisation, which would vanish if it were scaled

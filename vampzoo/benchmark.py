@@ -16,6 +16,7 @@ from absl import flags
 
 from vampzoo import config, program
 from vampzoo.benchmarking import peers
+from vampzoo.errors import InvalidValue
 
 FLAGS = flags.FLAGS
 
@@ -26,7 +27,9 @@ flags.DEFINE_list("sections", list(SECTIONS), f"what to measure: {', '.join(SECT
 flags.DEFINE_list("models", ["vae", "hvae"], f"of {', '.join(config.MODELS)}", module_name=_GROUP)
 flags.DEFINE_list("priors", ["standard", "vampprior"], f"of {', '.join(config.PRIORS)}", module_name=_GROUP)
 flags.DEFINE_list("peers", [], f"of {', '.join(peers.PEERS)}, timed in the same rounds", module_name=_GROUP)
-flags.DEFINE_integer("num_components", 500, "K of the mixture priors", lower_bound=1, module_name=_GROUP)
+flags.DEFINE_integer(
+    "num_components", config.NUM_COMPONENTS, "K of the mixture priors", lower_bound=1, module_name=_GROUP
+)
 flags.DEFINE_integer("batch_size", 100, "images a training step", lower_bound=1, module_name=_GROUP)
 flags.DEFINE_integer("num_samples", 5000, "importance samples an image", lower_bound=1, module_name=_GROUP)
 flags.DEFINE_integer("rounds", 15, "interleaved rounds", lower_bound=1, module_name=_GROUP)
@@ -38,14 +41,14 @@ def main(argv):
     choices = (("sections", SECTIONS), ("models", config.MODELS), ("priors", config.PRIORS), ("peers", peers.PEERS))
     for name, valid in choices:
         if unknown := sorted(set(FLAGS[name].value) - set(valid)):
-            raise ValueError(f"--{name}: unknown {', '.join(unknown)}; the valid values are: {', '.join(valid)}")
+            raise InvalidValue(f"--{name}: unknown {', '.join(unknown)}; the valid values are: {', '.join(valid)}")
     configs = [
         config.ModelConfig(model=model, prior=prior, num_components=FLAGS.num_components)
         for model in FLAGS.models
         for prior in FLAGS.priors
     ]
     if not configs:
-        raise ValueError("--models and --priors must name at least one each")
+        raise InvalidValue("--models and --priors must name at least one each")
 
     from vampzoo.benchmarking import speed  # TensorFlow is imported here, after the flags are known to be good
 

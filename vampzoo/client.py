@@ -51,6 +51,7 @@ class Client:
         return {key: tf.make_ndarray(proto) for key, proto in response.outputs.items()}
 
     def close(self):
+        """Closes the connection."""
         self._channel.close()
 
 

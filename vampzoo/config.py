@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from vampzoo.errors import InvalidValue
+
 MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae")
 PRIORS = ("standard", "mog", "vampprior", "vampprior_data")
 MODEL_TITLES = {  # how people write them
@@ -18,6 +20,7 @@ PRIOR_TITLES = {
     "vampprior": "VampPrior",
     "vampprior_data": "VampPrior, data",
 }
+NUM_COMPONENTS = 500  # K in most of the paper's experiments
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 
 
@@ -36,13 +39,13 @@ class ModelConfig:
         pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
 
     Raises:
-        ValueError: for a value out of range, naming the field and what is valid.
+        InvalidValue: for a value out of range, naming the field and what is valid.
     """
 
     model: str = "hvae"
     prior: str = "vampprior"
     weighted: bool = False
-    num_components: int = 500
+    num_components: int = NUM_COMPONENTS
     likelihood: str = "bernoulli"
     image_shape: tuple[int, int, int] = (28, 28, 1)
     hidden_units: int = 300
@@ -56,20 +59,20 @@ class ModelConfig:
         for field, valid in (("model", MODELS), ("prior", PRIORS), ("likelihood", LIKELIHOODS)):
             value = getattr(self, field)
             if value not in valid:
-                raise ValueError(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
+                raise InvalidValue(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
         for field in ("num_components", "hidden_units", "z1_size", "z2_size"):
             if not isinstance(getattr(self, field), int) or getattr(self, field) < 1:
-                raise ValueError(f"{field} must be a positive integer, got {getattr(self, field)!r}")
+                raise InvalidValue(f"{field} must be a positive integer, got {getattr(self, field)!r}")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"image_shape must be (height, width, channels), got {self.image_shape}")
+            raise InvalidValue(f"image_shape must be (height, width, channels), got {self.image_shape}")
         if not math.isfinite(self.pseudo_inputs_mean):
-            raise ValueError(f"pseudo_inputs_mean must be finite, got {self.pseudo_inputs_mean}")
+            raise InvalidValue(f"pseudo_inputs_mean must be finite, got {self.pseudo_inputs_mean}")
         if not 0 <= self.pseudo_inputs_stddev < math.inf:
-            raise ValueError(f"pseudo_inputs_stddev must be finite and not negative, got {self.pseudo_inputs_stddev}")
+            raise InvalidValue(f"pseudo_inputs_stddev must be finite and not negative, got {self.pseudo_inputs_stddev}")
         if self.weighted and self.prior == "standard":
-            raise ValueError("weighted=True needs a mixture prior: mog, vampprior or vampprior_data")
+            raise InvalidValue("weighted=True needs a mixture prior: mog, vampprior or vampprior_data")
         if self.model == "deep_vae" and self.prior not in ("standard", "mog"):
-            raise ValueError(
+            raise InvalidValue(
                 f"prior={self.prior!r} needs an encoder q(z2|x), which deep_vae does not have (its z2 is inferred from z1); "
                 "the valid values for it are: standard, mog"
             )
@@ -79,11 +82,11 @@ class ModelConfig:
         """The inverse of `dataclasses.asdict`.
 
         Raises:
-            ValueError: for an unknown or invalid field.
+            InvalidValue: for an unknown or invalid field.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown model settings {unknown}; the valid ones are: {', '.join(sorted(known))}")
+            raise InvalidValue(f"unknown model settings {unknown}; the valid ones are: {', '.join(sorted(known))}")
         return cls(**values)
 
 
@@ -122,7 +125,7 @@ class TrainingConfig:
         seed: decides initial weights, order of the data, binarisation and noise.
 
     Raises:
-        ValueError: for a value out of range, naming the field and what is valid.
+        InvalidValue: for a value out of range, naming the field and what is valid.
     """
 
     epochs: int = 2000
@@ -150,14 +153,19 @@ class TrainingConfig:
         least_values |= {"selection_samples": 2 if self.selection == "importance_bound" else 1}
         for field, least in least_values.items():
             if getattr(self, field) < least:
-                raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
+                raise InvalidValue(f"{field} must be at least {least}, got {getattr(self, field)}")
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        for field, valid in (("optimizer", OPTIMIZERS), ("mixed_precision", MIXED_PRECISIONS)):
+            raise InvalidValue(f"learning_rate must be positive and finite, got {self.learning_rate}")
+        for field, valid in (
+            ("objective", OBJECTIVES),
+            ("selection", SELECTIONS),
+            ("optimizer", OPTIMIZERS),
+            ("mixed_precision", MIXED_PRECISIONS),
+        ):
             if (value := getattr(self, field)) not in valid:
-                raise ValueError(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
+                raise InvalidValue(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
+            raise InvalidValue(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
         for field in ("ema_momentum", "q_dropout", "p_dropout"):
             if not 0 <= (value := getattr(self, field)) < 1:
-                raise ValueError(f"{field} must be in [0, 1), got {value}")
+                raise InvalidValue(f"{field} must be in [0, 1), got {value}")

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 
 from vampzoo import random
 from vampzoo.config import LIKELIHOODS
+from vampzoo.errors import InvalidValue
 
 tfd = tfp.distributions
 
@@ -249,8 +250,11 @@ class DiscretizedLogistic(tfd.Distribution):
         return tf.where(bin_index <= 0, log_f_upper, tf.where(bin_index >= NUM_BINS - 1, log_f_not_lower, inside))
 
     def _mean(self):
-        """The location of the logistic: what the paper shows as an image."""
-        return self.loc
+        """The mean over the 256 bins, each at its centre, [...]. Needs 256 times the memory of the location."""
+        centers = (tf.range(NUM_BINS, dtype=tf.float32) + 0.5) / NUM_BINS
+        centers = tf.reshape(centers, [NUM_BINS] + [1] * self.loc.shape.rank)
+        probabilities = tf.exp(self._log_prob(centers))  # [256, ...]
+        return tf.reduce_sum(probabilities * centers, axis=0) / tf.reduce_sum(probabilities, axis=0)
 
     def _sample_n(self, n, seed):
         shape = tf.concat([[n], tf.shape(self.loc)], axis=0)
@@ -278,6 +282,11 @@ class IndependentPixels(tfd.Independent):
     def _parameter_properties(cls, dtype, num_classes=None):
         return {"pixels": tfp.util.BatchedComponentProperties(event_ndims=3)}
 
+    def picture(self):
+        """What the paper's figures show of p(x|z), [..., H, W, C]: a Bernoulli's mean, a logistic's location."""
+        pixels = self.distribution
+        return pixels.loc if isinstance(pixels, DiscretizedLogistic) else pixels.mean()
+
     def _log_prob(self, x):
         log_probs = self.distribution.log_prob(x)  # [..., H, W, C]
         num_dimensions = math.prod(log_probs.shape[-3:])
@@ -297,7 +306,7 @@ def image_likelihood(likelihood, parameters):
         A tfd distribution with batch shape [B] and event shape [H, W, C].
 
     Raises:
-        ValueError: if `likelihood` is unknown.
+        InvalidValue: if `likelihood` is unknown.
     """
     if likelihood == "bernoulli":
         pixels = PixelBernoulli(parameters)
@@ -307,5 +316,5 @@ def image_likelihood(likelihood, parameters):
             tf.sigmoid(tf.cast(mean, tf.float32)), log_scale, open_edges=likelihood == "discretized_logistic"
         )
     else:
-        raise ValueError(f"unknown likelihood {likelihood!r}; the valid ones are: {', '.join(LIKELIHOODS)}")
+        raise InvalidValue(f"unknown likelihood {likelihood!r}; the valid ones are: {', '.join(LIKELIHOODS)}")
     return IndependentPixels(pixels)

@@ -10,6 +10,7 @@ import json
 from absl import flags
 
 from vampzoo import program
+from vampzoo.errors import InvalidValue
 
 FLAGS = flags.FLAGS
 
@@ -26,16 +27,16 @@ flags.DEFINE_string("out", None, "another path for evaluation.json; figures/ goe
 
 def main(argv):
     if FLAGS.run_dir is None:
-        raise ValueError("--run_dir is missing: the folder that vampzoo.train wrote")
+        raise InvalidValue("--run_dir is missing: the folder that vampzoo.train wrote")
     if FLAGS.num_samples < 1:
-        raise ValueError(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
+        raise InvalidValue(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
 
     from vampzoo import datasets, zoo
     from vampzoo.evaluation import report
 
     folder = zoo.find(FLAGS.run_dir)
     if (folder / zoo.CHECKSUMS).exists() and not FLAGS.out:
-        raise ValueError(f"--out is missing: {folder} is a preset, into which nothing is written")
+        raise InvalidValue(f"--out is missing: {folder} is a preset, into which nothing is written")
     model = zoo.load(folder)
     data = json.loads((folder / "config.json").read_text())["data"]
     dataset = datasets.load(
@@ -47,7 +48,7 @@ def main(argv):
         binarization=data["binarization"],
     )
     if dataset.fingerprint != data["fingerprint"]:
-        raise ValueError(
+        raise InvalidValue(
             f"{data['dataset']} is not the data that {folder} was trained on: its images or splits differ "
             f"(fingerprint {dataset.fingerprint[:12]}, trained on {data['fingerprint'][:12]})"
         )

@@ -18,6 +18,7 @@ import tempfile
 from absl import flags
 
 from vampzoo import files, program, zoo
+from vampzoo.errors import InvalidValue
 from vampzoo.paper import results
 from vampzoo.zoo import card, writing
 
@@ -49,7 +50,7 @@ _LOCAL_FLAGS = ("--data_dir=", "--manual_dir=", "--data_file=", "--run_dir=")  #
 def main(argv):
     for flag in ("run_dir", "name"):
         if not FLAGS[flag].value:
-            raise ValueError(f"--{flag} is missing: {FLAGS[flag].help}")
+            raise InvalidValue(f"--{flag} is missing: {FLAGS[flag].help}")
     writing.check_characters(FLAGS.name)
     card.check_license(FLAGS.license)
     if FLAGS.zoo_dir:

@@ -1,4 +1,9 @@
-"""The objective: ELBO with warm-up (Eq. 1-3), and the importance-weighted bound. Everything in nats.
+"""The objective: the ELBO (Eq. 1-2), estimated from samples (Eq. 3) and with warm-up, and the importance-weighted bound.
+
+    E_x[ln p(x)] >= E_x[E_q(z|x)[ln p(x|z) + ln p(z) - ln q(z|x)]]                       (Eq. 1, 2)
+                 ~  mean over x of 1/k sum_k [ln p(x|z_k) + ln p(z_k) - ln q(z_k|x)]     (Eq. 3)
+
+Everything in nats.
 
 Dimensions: B batch, k samples an image in training, S importance samples in evaluation.
 """
@@ -17,12 +22,12 @@ class ElboTerms(NamedTuple):
 
     @property
     def rate(self):
-        """Monte Carlo estimate of the KL term of Eq. 3, [B]."""
+        """log q(z|x) - log p(z) of the sample, [B]: an estimate of the KL divergence from the prior (Eq. 3)."""
         return tf.add_n(list(self.rates.values()))
 
     @property
     def log_weight(self):
-        """log p(x, z) - log q(z|x), [B]: the one-sample ELBO of Eq. 2 and the log importance weight alike."""
+        """log p(x, z) - log q(z|x), [B]: the summand of Eq. 3 and the log importance weight alike."""
         return -self.distortion - self.rate
 
 
@@ -32,7 +37,7 @@ def beta(epoch, warmup_epochs):
 
 
 def beta_elbo_loss(terms, beta):
-    """distortion + beta * rate per example, [B] (Eq. 3 with warm-up)."""
+    """distortion + beta * rate per example, [B]: the negative of Eq. 3's summand, with warm-up (section 5.1)."""
     return terms.distortion + beta * terms.rate
 
 

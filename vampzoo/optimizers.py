@@ -1,4 +1,4 @@
-"""Adam on normalised gradients: what the paper's published code trains with.
+"""Adam on normalised gradients, with which the paper trains (section 5.1, its reference [43]; the form is its code's).
 
 Each tensor's gradient is divided by its own norm, g <- g / (||g||_2 + 1e-7), then Adam as usual. The step size of a
 tensor so depends on the direction of its gradient alone.
@@ -40,3 +40,33 @@ class NormalizedAdam(keras.optimizers.Adam):
         gradient = tf.convert_to_tensor(gradient)  # of an embedding it is sparse
         num_tensors = self._num_tensors[self._get_variable_index(variable)]
         super().update_step(normalize(gradient, num_tensors), variable, learning_rate)
+
+
+def create(config, variables, steps_per_epoch):
+    """The Keras optimiser that a `TrainingConfig` describes; for float16 within one that scales the loss.
+
+    Args:
+        config: a `vampzoo.config.TrainingConfig`.
+        variables: the weights that it will update.
+        steps_per_epoch: for the decay of the learning rate.
+    """
+    cls = NormalizedAdam if config.optimizer == "normalized_adam" else keras.optimizers.Adam
+    learning_rate = config.learning_rate
+    if config.learning_rate_decay_epochs:
+        learning_rate = keras.optimizers.schedules.CosineDecay(
+            learning_rate, config.learning_rate_decay_epochs * steps_per_epoch
+        )
+    optimizer = cls(
+        learning_rate=learning_rate,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        weight_decay=config.weight_decay or None,
+        use_ema=config.ema_momentum > 0,
+        ema_momentum=config.ema_momentum or 0.99,
+        ema_overwrite_frequency=None,
+    )
+    if config.weight_decay:
+        # Neither biases nor what belongs to the prior. By variable: Keras' `var_names` are searched for in whole paths.
+        optimizer.exclude_from_weight_decay(var_list=[v for v in variables if "kernel" not in v.name])
+    return keras.optimizers.LossScaleOptimizer(optimizer) if config.mixed_precision == "float16" else optimizer

@@ -17,6 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import distributions
+from vampzoo.errors import InvalidValue
+
+EXAMPLE_NOISE = 0.01  # standard deviation; the paper's code
 
 
 class MixtureParameters(NamedTuple):
@@ -29,6 +32,19 @@ class MixtureParameters(NamedTuple):
 
 class Prior(keras.layers.Layer):
     """What every prior offers: its parameters, and its distribution over z [..., M]."""
+
+    has_pseudo_inputs = (
+        False  # whether there is an attribute `pseudo_inputs`, and components that an encoder makes of it
+    )
+
+    def start_at_examples(self, examples, seed, from_data=False):
+        """Gives the components their start where that is training examples; other priors have no use for them.
+
+        Args:
+            examples: [N, I...], the training data.
+            seed: integer that decides which examples are taken, and the noise on them.
+            from_data: whether trainable pseudo-inputs start at examples, too.
+        """
 
     def parameters(self, encoder=None):
         """The distribution's parameters as a (possibly empty) tuple of tensors."""
@@ -156,7 +172,17 @@ class VampPrior(MixturePrior):
         )
         self.built = True
 
+    has_pseudo_inputs = True
     _train_pseudo_inputs = True
+
+    def start_at_examples(self, examples, seed, from_data=False):
+        """Sets trainable pseudo-inputs to K random examples with noise if `from_data` says so.
+
+        Raises:
+            InvalidValue: as for `set_pseudo_inputs`.
+        """
+        if from_data:
+            self.set_pseudo_inputs(_shuffled(examples, seed), noise_stddev=EXAMPLE_NOISE, seed=seed)
 
     @property
     def pseudo_inputs(self):
@@ -176,17 +202,17 @@ class VampPrior(MixturePrior):
             seed: integer that decides the noise.
 
         Raises:
-            ValueError: if `data` has too few rows or another shape, is out of bounds or not finite.
+            InvalidValue: if `data` has too few rows or another shape, is out of bounds or not finite.
         """
         values = np.array(data[: self.num_components], np.float32)
         if values.shape != (self.num_components, *self.event_shape):
-            raise ValueError(
+            raise InvalidValue(
                 f"{self.num_components} pseudo-inputs of shape {self.event_shape} cannot be taken from data of shape "
                 f"{np.shape(data)}: num_components may be at most the number of training examples"
             )
         low, high = self.bounds or (-np.inf, np.inf)
         if not (np.isfinite(values) & (values >= low) & (values <= high)).all():
-            raise ValueError(f"data for pseudo-inputs must be finite and lie in [{low}, {high}]")
+            raise InvalidValue(f"data for pseudo-inputs must be finite and lie in [{low}, {high}]")
         values += noise_stddev * np.random.default_rng(seed).standard_normal(values.shape, np.float32)
         if self.bounds is not None:
             values = high - np.abs(high - (low + np.abs(values - low)))
@@ -196,10 +222,10 @@ class VampPrior(MixturePrior):
         """Encodes the pseudo-inputs: K encoder evaluations, which is what a VampPrior costs.
 
         Raises:
-            ValueError: if no encoder is given.
+            InvalidValue: if no encoder is given.
         """
         if encoder is None:
-            raise ValueError("a VampPrior needs the encoder: prior.distribution(encoder)")
+            raise InvalidValue("a VampPrior needs the encoder: prior.distribution(encoder)")
         if self.chunk_size is None or self.chunk_size >= self.num_components:
             means, log_vars = encoder(self.pseudo_inputs)  # [K, M] each
         else:
@@ -213,20 +239,34 @@ class VampPrior(MixturePrior):
 
 @keras.saving.register_keras_serializable("vampzoo")
 class VampPriorData(VampPrior):
-    """The VampPrior with K training examples in place of learnable pseudo-inputs ("VampPrior data", section 5.2).
+    """The VampPrior with K training examples in place of learnable pseudo-inputs ("VampPrior data", section 4).
 
-    Call `set_pseudo_inputs` with the examples before training. They are stored in the weights: a model with this prior
+    Call `start_at_examples` or `set_pseudo_inputs` before training. They are stored in the weights: a model with this prior
     carries training data.
     """
 
     _train_pseudo_inputs = False
+
+    def start_at_examples(self, examples, seed, from_data=False):
+        """Sets the pseudo-inputs to K random examples as they are.
+
+        Raises:
+            InvalidValue: as for `set_pseudo_inputs`.
+        """
+        self.set_pseudo_inputs(_shuffled(examples, seed))
+
+
+def _shuffled(examples, seed):
+    """The examples in a random order: a file's first rows may all be of one class."""
+    return examples[np.random.default_rng(seed).permutation(len(examples))]
 
 
 def encode_in_chunks(encoder, inputs, chunk_size):
     """encoder(inputs), with the activations of `chunk_size` inputs in memory at a time, in the backward pass too.
 
     That pass computes each chunk's activations anew, so the encoder runs forward twice. The gradients are the same but
-    for the order of summation. The chunks are a loop, in which XLA's convolutions are slow on a CPU.
+    for the order of summation. The chunks are a loop, in which XLA's convolutions are slow on a CPU. (`keras.remat` does
+    not serve within a loop: TensorFlow then takes no gradient with respect to the encoder's variables.)
 
     Args:
         encoder: a Keras model, x [N, I...] -> [mean, log_var], each [N, M], without state that a call changes.

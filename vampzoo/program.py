@@ -8,6 +8,7 @@ import textwrap
 from absl import app, flags, logging
 
 from vampzoo import files
+from vampzoo.errors import VampzooError
 
 
 def run(main, description):
@@ -111,7 +112,7 @@ def expand_flagfiles(arguments, including=()):
 # === Errors and help ===
 
 # Errors whose message says all that a user needs; anything else is a fault of ours and keeps its traceback.
-KNOWN_ERRORS = (ValueError, RuntimeError, OSError)
+KNOWN_ERRORS = (VampzooError, OSError)
 
 
 def _fail(error):

@@ -16,6 +16,7 @@ import sys
 from absl import flags
 
 from vampzoo import config, datasets, program
+from vampzoo.errors import InvalidValue, VampzooError
 from vampzoo.paper import cells
 
 FLAGS = flags.FLAGS
@@ -31,7 +32,7 @@ flags.DEFINE_list("models", None, f"of {', '.join(config.MODELS)} (default: the 
 flags.DEFINE_list("priors", None, f"of {', '.join(cells.COLUMNS)} (default: the paper's)", module_name=_WHAT)
 flags.DEFINE_integer("seeds", 3, "runs of a cell; figures 4 to 7 show the first alone", module_name=_WHAT)
 flags.DEFINE_list(
-    "num_components", ["10", "50", "100", "500", "1000"], "values of K in figures 2 and 3", module_name=_WHAT
+    "num_components", ["1", "10", "50", "100", "500", "1000"], "values of K in figures 2 and 3", module_name=_WHAT
 )
 flags.DEFINE_integer("objective_samples", 50, "k of IWAE in figure 3", module_name=_WHAT)
 
@@ -64,14 +65,14 @@ _DEFAULTS = {
 def main(argv):
     asked = [f"table {FLAGS.table}"] * bool(FLAGS.table) + [f"figure {FLAGS.figure}"] * bool(FLAGS.figure)
     if len(asked) + FLAGS.preset_table != 1:
-        raise ValueError("give one of --table=1|2, --figure=2|3|4|5|6|7 and --preset_table")
+        raise InvalidValue("give one of --table=1|2, --figure=2|3|4|5|6|7 and --preset_table")
     if FLAGS.preset_table:
         return write_preset_table()
     what = asked[0]
     train_flags = list(FLAGS.train_flags)
     train_flags += [f"--{name}={FLAGS[name].value}" for name in ("data_dir", "manual_dir") if FLAGS[name].value]
     if bad := [flag for flag in train_flags if not flag.startswith("--") or "=" not in flag]:
-        raise ValueError(f"--train_flags takes --name=value,--name=value; got {', '.join(bad)}")
+        raise InvalidValue(f"--train_flags takes --name=value,--name=value; got {', '.join(bad)}")
     chosen = chosen_cells(what)
     seeds = FLAGS.seeds if what in ("table 1", "table 2", "figure 2", "figure 3") else 1
     runs = cells.runs(chosen, seeds, FLAGS.runs_dir)
@@ -92,7 +93,7 @@ def main(argv):
         except KeyboardInterrupt:
             print(f"stopped; the same command goes on with {run.folder}", file=sys.stderr)
             return 128 + signal.SIGINT
-        except (ValueError, OSError) as error:
+        except (VampzooError, OSError) as error:
             failures[run.folder.name] = str(error)
             print(f"{run.folder}: {error}", file=sys.stderr, flush=True)
     written = write(what, chosen, runs, complete)
@@ -106,7 +107,7 @@ def chosen_cells(what):
     """The cells that a table or figure is made of.
 
     Raises:
-        ValueError: for an unknown dataset, model or prior, or a model that cannot have a prior.
+        InvalidValue: for an unknown dataset, model or prior, or a model that cannot have a prior.
     """
     given = (FLAGS.datasets, FLAGS.models, FLAGS.priors)
     names, models, priors = (value or default for value, default in zip(given, _DEFAULTS[what], strict=True))
@@ -116,11 +117,11 @@ def chosen_cells(what):
         ("priors", priors, cells.COLUMNS),
     ):
         if unknown := [value for value in values if value not in valid]:
-            raise ValueError(f"--{flag}: {', '.join(unknown)} is unknown; the valid values are: {', '.join(valid)}")
+            raise InvalidValue(f"--{flag}: {', '.join(unknown)} is unknown; the valid values are: {', '.join(valid)}")
     if FLAGS.seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {FLAGS.seeds}")
+        raise InvalidValue(f"--seeds must be at least 1, got {FLAGS.seeds}")
     if not all(k.isdecimal() and int(k) > 0 for k in FLAGS.num_components):
-        raise ValueError(f"--num_components takes positive integers, got {','.join(FLAGS.num_components)}")
+        raise InvalidValue(f"--num_components takes positive integers, got {','.join(FLAGS.num_components)}")
     components = [int(k) for k in FLAGS.num_components] if what in ("figure 2", "figure 3") else [None]
     samples = [0, FLAGS.objective_samples] if what == "figure 3" else [0]
     chosen = cells.grid(names, models, priors, components, samples)
@@ -137,7 +138,7 @@ def dry_run(runs, train_flags):
     for run in runs:
         try:
             print(f"{run.state(train_flags):9} {run.folder}")
-        except ValueError as error:
+        except VampzooError as error:
             print(f"{'invalid':9} {error}")
             code = 1
     return code
@@ -178,7 +179,7 @@ def write_preset_table():
     folder = zoo.zoo_folder(FLAGS.zoo_dir)
     presets = zoo.presets(folder)
     if not presets:
-        raise ValueError(f"{folder} holds no preset")
+        raise InvalidValue(f"{folder} holds no preset")
     write_text(folder / "README.md", presets.markdown())
     zoo.write_index(folder)
     print(json.dumps({"written": [str(folder / name) for name in ("README.md", zoo.INDEX)]}))

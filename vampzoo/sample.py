@@ -9,6 +9,7 @@ import pathlib
 from absl import flags
 
 from vampzoo import program
+from vampzoo.errors import InvalidValue
 
 FLAGS = flags.FLAGS
 
@@ -24,10 +25,10 @@ flags.DEFINE_string(
 
 def main(argv):
     if FLAGS.run_dir is None:
-        raise ValueError("--run_dir is missing: a folder that vampzoo.train wrote, or a preset")
+        raise InvalidValue("--run_dir is missing: a folder that vampzoo.train wrote, or a preset")
     out = pathlib.Path(FLAGS.out)
     if out.suffix not in (".png", ".jpg", ".pdf", ".svg", ".npy"):
-        raise ValueError(f"--out={out} must end in .png, .jpg, .pdf, .svg or .npy")
+        raise InvalidValue(f"--out={out} must end in .png, .jpg, .pdf, .svg or .npy")
 
     import numpy as np
 

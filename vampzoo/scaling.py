@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 from absl import flags
 
-from vampzoo import program
+from vampzoo import config, program
+from vampzoo.errors import InvalidValue
 
 _GROUP = "scaling"
 flags.DEFINE_float(
@@ -37,7 +38,7 @@ flags.DEFINE_float("efficiency", 0.3, "share of it that training reaches", lower
 flags.DEFINE_float("network_gigabytes", 25.0, "10^9 bytes a second between two machines", module_name=_GROUP)
 flags.DEFINE_float("share", 0.1, "of the all-reduce in a step, from which on it is felt", module_name=_GROUP)
 flags.DEFINE_integer("global_batch", 100, "images a step over all GPUs", lower_bound=1, module_name=_GROUP)
-flags.DEFINE_integer("components", 500, "K of the VampPrior", lower_bound=1, module_name=_GROUP)
+flags.DEFINE_integer("components", config.NUM_COMPONENTS, "K of the VampPrior", lower_bound=1, module_name=_GROUP)
 
 
 class Cost(NamedTuple):
@@ -108,9 +109,9 @@ def main(argv):
     rate = values.gpu_tflops * 1e12 * values.efficiency
     bandwidth = values.network_gigabytes * 1e9
     if not (0 < rate < math.inf and 0 < bandwidth < math.inf and 0 < values.share < 1):
-        raise ValueError("--gpu_tflops and --network_gigabytes must be positive and finite, --share between 0 and 1")
+        raise InvalidValue("--gpu_tflops and --network_gigabytes must be positive and finite, --share between 0 and 1")
 
-    from vampzoo import config, models
+    from vampzoo import models
 
     print(
         f"{'model':<12}{'prior':<11}{'parameters':>11}{'GFLOP/step':>12}{'ms':>8}{'MB reduced':>12}{'GPUs':>7}"

@@ -17,6 +17,7 @@ import sys
 from absl import flags
 
 from vampzoo import __version__, config, datasets, program
+from vampzoo.errors import InvalidValue
 
 FLAGS = flags.FLAGS
 
@@ -164,12 +165,12 @@ _NOT_RECORDED = ("run_dir", "overwrite", "out")
 def main(argv):
     if FLAGS.dataset is None:
         names = ", ".join([*datasets.DATASETS, "npz", "tfds:NAME"])
-        raise ValueError(f"--dataset is missing; the valid values are: {names}")
+        raise InvalidValue(f"--dataset is missing; the valid values are: {names}")
     training_config = config.TrainingConfig(
         **{field.name: FLAGS[field.name].value for field in dataclasses.fields(config.TrainingConfig)}
     )
     if FLAGS.num_samples < 1:
-        raise ValueError(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
+        raise InvalidValue(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
 
     signal.signal(signal.SIGTERM, leave)
     # TensorFlow is imported here, after the flags are known to be good.

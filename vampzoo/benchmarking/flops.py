@@ -88,7 +88,7 @@ def _mixture_log_prob(model):
 def _prior_step(model, batch_size):
     prior = model.prior_layer
     operations = 3 * batch_size * _mixture_log_prob(model)
-    if hasattr(prior, "raw_pseudo_inputs"):
+    if prior.has_pseudo_inputs:
         per_component = 3 * _forward(model.prior_encoder, model)
         if not prior.raw_pseudo_inputs.trainable:
             per_component -= _on_image(model.prior_encoder, model)

@@ -19,6 +19,7 @@ import numpy as np
 
 from vampzoo import config
 from vampzoo.benchmarking import peers
+from vampzoo.errors import InvalidValue
 
 # What Adam on a normalised gradient moves for each float32 weight: the gradient read twice (norm, update), weight and
 # both moments read and written.
@@ -98,7 +99,7 @@ def training(configs, peer_names, batch_size, rounds, num_steps, progress=_silen
                 progress(f"skipping {peer} for {name}: {reason}")
                 continue
             except ImportError as error:
-                raise ValueError(f"--peers={peer} needs a package of the extra `bench`: {error}") from error
+                raise InvalidValue(f"--peers={peer} needs a package of the extra `bench`: {error}") from error
             runs[f"{name}/{peer}"] = (lambda peer_run=peer_run: peer_run(num_steps), num_steps)
     matrix_product, operations = timing.matrix_product()
     runs["matrix_product"] = (matrix_product, 1)

@@ -4,6 +4,7 @@ import itertools
 import time
 
 import numpy as np
+import scipy.stats
 import tensorflow as tf
 
 
@@ -63,8 +64,5 @@ def line(x, y):
     Returns:
         {"intercept", "slope", "r_squared"}.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    slope, intercept = np.polyfit(x, y, 1)
-    residual, total = np.sum((y - intercept - slope * x) ** 2), np.sum((y - y.mean()) ** 2)
-    r_squared = 1.0 - residual / total if total > 0 else 1.0
-    return {"intercept": float(intercept), "slope": float(slope), "r_squared": float(r_squared)}
+    fit = scipy.stats.linregress(x, y)
+    return {"intercept": float(fit.intercept), "slope": float(fit.slope), "r_squared": float(fit.rvalue**2)}

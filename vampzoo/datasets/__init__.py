@@ -7,9 +7,10 @@
 Light to import: TensorFlow and TFDS are loaded at the first `load` of a dataset that needs them.
 """
 
+from vampzoo.config import LIKELIHOODS
 from vampzoo.datasets.errors import DataError
 from vampzoo.datasets.loading import Dataset, load
-from vampzoo.datasets.specs import BINARIZATIONS, DATASETS, LIKELIHOODS, DatasetSpec, spec
+from vampzoo.datasets.specs import BINARIZATIONS, DATASETS, DatasetSpec, spec
 from vampzoo.datasets.variants import VARIANTS
 
 __all__ = [

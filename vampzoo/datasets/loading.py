@@ -97,7 +97,6 @@ def _own_spec(name, where, train):
         # Near the data's mean, and so far inside [0, 1] that hardly a pixel is clipped: a clipped one has no gradient.
         pseudo_inputs_mean=round(float(np.clip(train.mean(dtype=np.float64), 0.05, 0.95)), 4),
         pseudo_inputs_stddev=0.01,
-        num_components=500,
         title=where,
         source=where,
     )

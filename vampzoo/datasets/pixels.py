@@ -6,8 +6,9 @@ and 1 alone) or floats in [0, 1].
 
 import numpy as np
 
+from vampzoo.config import LIKELIHOODS
 from vampzoo.datasets.errors import DataError
-from vampzoo.datasets.specs import BINARIZATIONS, LIKELIHOODS
+from vampzoo.datasets.specs import BINARIZATIONS
 
 SPLITS = ("train", "validation", "test")
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
+from vampzoo.config import NUM_COMPONENTS
 from vampzoo.datasets.errors import DataError
 
-LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 BINARIZATIONS = ("none", "dynamic", "static", "threshold")
 
 
@@ -18,9 +18,9 @@ class DatasetSpec:
       likelihood: one of `LIKELIHOODS`: p(x|z) of the paper's experiments, or the one asked for.
       dynamic: the training images are intensities, each a Bernoulli mean from which pixels are drawn anew at each use.
       pseudo_inputs_mean, pseudo_inputs_stddev: the normal distribution of the initial pseudo-inputs.
-      num_components: K, the number of pseudo-inputs.
       title: for people.
       source: where the images come from, and what is known of their licence.
+      num_components: K, the number of pseudo-inputs.
     """
 
     name: str
@@ -29,9 +29,9 @@ class DatasetSpec:
     dynamic: bool
     pseudo_inputs_mean: float
     pseudo_inputs_stddev: float
-    num_components: int
     title: str
     source: str
+    num_components: int = NUM_COMPONENTS
 
 
 _SPECS = (
@@ -42,7 +42,6 @@ _SPECS = (
         dynamic=False,
         pseudo_inputs_mean=0.05,
         pseudo_inputs_stddev=0.01,
-        num_components=500,
         title="MNIST, binarised once",
         source="TFDS binarized_mnist: binarised by Larochelle and Murray (2011). MNIST is under CC BY-SA 3.0.",
     ),
@@ -53,7 +52,6 @@ _SPECS = (
         dynamic=True,
         pseudo_inputs_mean=0.05,
         pseudo_inputs_stddev=0.01,
-        num_components=500,
         title="MNIST, binarised anew at each use",
         source="TFDS mnist: LeCun, Cortes and Burges. MNIST is under CC BY-SA 3.0.",
     ),
@@ -75,7 +73,6 @@ _SPECS = (
         dynamic=False,
         pseudo_inputs_mean=0.5,
         pseudo_inputs_stddev=0.02,
-        num_components=500,
         title="Caltech 101 Silhouettes",
         source="Split 1 of Marlin et al. (2010). No licence is stated.",
     ),
@@ -86,7 +83,6 @@ _SPECS = (
         dynamic=False,
         pseudo_inputs_mean=0.5,
         pseudo_inputs_stddev=0.02,
-        num_components=500,
         title="Frey Faces",
         source="Brendan Frey's faces, distributed by Sam Roweis. No licence is stated.",
     ),
@@ -97,7 +93,6 @@ _SPECS = (
         dynamic=False,
         pseudo_inputs_mean=0.4,
         pseudo_inputs_stddev=0.05,
-        num_components=500,
         title="Histopathology, grey",
         source="Patches of tissue, prepared by Tomczak and Welling (2016). No licence is stated.",
     ),
@@ -108,7 +103,6 @@ _SPECS = (
         dynamic=False,
         pseudo_inputs_mean=0.5,
         pseudo_inputs_stddev=0.02,
-        num_components=500,
         title="Letters of many scripts",
         source="Rendered from the DejaVu fonts that matplotlib ships (Bitstream Vera licence). Needs no download.",
     ),

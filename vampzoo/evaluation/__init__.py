@@ -7,7 +7,7 @@ from vampzoo.evaluation.measures import (
     evaluate,
     log_likelihood,
     mean_and_standard_error,
-    on_one_device,
+    variances_of_means,
 )
 
 __all__ = [
@@ -17,5 +17,5 @@ __all__ = [
     "evaluate",
     "log_likelihood",
     "mean_and_standard_error",
-    "on_one_device",
+    "variances_of_means",
 ]

@@ -1,4 +1,4 @@
-"""What a trained model is worth: ELBO, importance-sampled log-likelihood, active units (section 5.1).
+"""What a trained model is worth: ELBO, importance-sampled log-likelihood, active units (section 5.2).
 
 Dimensions: B batch, N images, S importance samples. Everything in nats, and bits per dimension for grey images.
 """
@@ -9,13 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import objectives, random
+from vampzoo.models.importance import compiled_importance_bound, on_one_device
 
 ACTIVE_UNIT_THRESHOLD = 0.01  # variance over the data of the posterior mean (Burda et al., 2016)
-
-
-def on_one_device(function, *batches):
-    """The simplest way to map over the rows of a batch (`vampzoo.training.map_rows_over_replicas` gives others)."""
-    return function(*batches)
 
 
 class DatasetElbo:
@@ -39,8 +35,7 @@ class DatasetElbo:
 
         @tf.function(jit_compile=jit_compile)
         def batch_terms(x, noise, prior_parameters):
-            rows = {name: tf.reshape(t, [-1, t.shape[-1]]) for name, t in noise.items()}  # [B k, M]
-            terms = model.elbo_terms(x, rows, prior_parameters, num_samples=num_samples)
+            terms = model.elbo_terms(x, noise, prior_parameters, num_samples=num_samples)  # of [B k]
             terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, num_samples]), terms)  # [B, k]
             means = [tf.reduce_mean(t, axis=1) for t in (terms.distortion, *terms.rates.values())]
             return tf.stack([*means, objectives.importance_bound(terms.log_weight, axis=1)], axis=1)  # [B, 1 + L + 1]
@@ -51,8 +46,7 @@ class DatasetElbo:
             result = tf.TensorArray(tf.float32, num_batches)
             for i in tf.range(num_batches):
                 x = tf.gather(images, tf.minimum(i * rows + tf.range(rows), self.num_images - 1))  # [B, H, W, C]
-                noise = model.draw_noise(rows * num_samples, random.fold_in(seed, i))
-                noise = {name: tf.reshape(t, [rows, num_samples, -1]) for name, t in noise.items()}
+                noise = model.draw_noise(rows * num_samples, random.fold_in(seed, i))  # [B k, M] a layer
                 terms = map_rows(lambda x, noise: batch_terms(x, noise, prior_parameters), x, noise)
                 result = result.write(i, tf.ensure_shape(terms, [rows, None]))
             return result.concat()[: self.num_images]  # [N, 1 + L + 1]
@@ -85,57 +79,69 @@ def log_likelihood(model, images, num_samples=5000, seed=0, progress=None, batch
     Returns:
         NumPy [N], nats.
     """
-    log_weights = tf.function(model._log_weights, jit_compile=True)
+    bound = compiled_importance_bound(model, map_rows=map_rows)
     prior_parameters = model.prior_parameters()
-
-    @tf.function
-    def batch(x, first):
-        def bound(x, index):
-            return model.importance_bound(
-                x, tf.constant(num_samples), random.key(seed), index[0], prior_parameters, log_weights
-            )
-
-        return map_rows(bound, x, first + tf.range(tf.shape(x)[0]))
-
+    samples, key = tf.constant(num_samples), random.key(seed)
     parts = []
     for first in range(0, len(images), batch_size):
-        parts.append(batch(tf.constant(images[first : first + batch_size]), tf.constant(first)).numpy())
+        x = tf.constant(images[first : first + batch_size])
+        parts.append(bound(x, samples, key, tf.constant(first), prior_parameters).numpy())
         if progress is not None:
             progress(len(parts[-1]))
     return np.concatenate(parts)
 
 
 def active_units(model, images, num_samples=10, seed=0, batch_size=500):
-    """Active units of each layer: the variance over the data of the posterior mean exceeds 0.01.
+    """Active units of each layer: the variance over the data of the posterior mean exceeds 0.01 (section 5.2).
 
-    The mean of z1 is the mean of q(z1|x, z2) averaged over q(z2|x), by `num_samples` draws of z2.
+    The mean of z1 is that of q(z1|x, z2) averaged over q(z2|x), which `num_samples` draws of z2 only estimate: what the
+    draws vary by within an image, divided by their number, is in the variance over images, too, and is subtracted. So
+    the estimate of the variance is unbiased, and a unit that follows z2 alone does not count as active.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+        images: [N, H, W, C].
+        num_samples: draws of the layers above, at least 2.
+        seed: integer.
+        batch_size: images at once.
 
     Returns:
         {layer: NumPy bool [M]}.
     """
+    variances = variances_of_means(model, images, num_samples, seed, batch_size)
+    return {name: variance > ACTIVE_UNIT_THRESHOLD for name, variance in variances.items()}
+
+
+def variances_of_means(model, images, num_samples=10, seed=0, batch_size=500):
+    """The unbiased variance over images of each latent's posterior mean: {layer: NumPy [M]}. As for `active_units`."""
 
     @tf.function
-    def batch_means(x, seed):
-        means = []
+    def batch_moments(x, seed):
+        draws = []
         for s in range(num_samples):
             noise = model.draw_noise(tf.shape(x)[0], random.fold_in(seed, s))
-            means.append({name: q.mean() for name, q in model.posterior(x, noise).items()})
-        return tf.nest.map_structure(lambda *t: tf.add_n(t) / num_samples, *means)  # {layer: [B, M]}
+            draws.append({name: q.mean() for name, q in model.posterior(x, noise).items()})
+        stacked = tf.nest.map_structure(lambda *t: tf.cast(tf.stack(t), tf.float64), *draws)  # {layer: [S, B, M]}
+        return {
+            name: (tf.reduce_mean(t, axis=0), tf.math.reduce_variance(t, axis=0) * num_samples / (num_samples - 1))
+            for name, t in stacked.items()
+        }  # {layer: ([B, M], [B, M])}, mean and unbiased variance over the draws
 
     parts = [
-        batch_means(tf.constant(images[first : first + batch_size]), random.key(seed, first))
+        batch_moments(tf.constant(images[first : first + batch_size]), random.key(seed, first))
         for first in range(0, len(images), batch_size)
     ]
-    return {
-        name: np.var(np.concatenate([part[name] for part in parts]), axis=0) > ACTIVE_UNIT_THRESHOLD
-        for name in model.latent_sizes
-    }
+    variances = {}
+    for name in model.latent_sizes:
+        means, within = (np.concatenate([part[name][i] for part in parts]) for i in (0, 1))  # [N, M]
+        variances[name] = means.var(axis=0, ddof=1) - within.mean(axis=0) / num_samples
+    return variances
 
 
 def mean_and_standard_error(values):
-    """The mean of [N] values and its standard error, sd / sqrt(N)."""
+    """The mean of [N] values and its standard error, sd / sqrt(N); None for a single value, which has none."""
     values = np.asarray(values, np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on_one_device):

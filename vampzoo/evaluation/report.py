@@ -56,7 +56,7 @@ def write_figures(folder, model, images, log_likelihoods, title, seed):
     figures.save_grid(folder / "reconstructions.png", pairs, columns=10)
     figures.save_histogram(folder / "log_likelihoods.png", log_likelihoods, title)
     np.save(folder / "log_likelihoods.npy", log_likelihoods)
-    if hasattr(model.prior_layer, "pseudo_inputs"):
+    if model.prior_layer.has_pseudo_inputs:
         pseudo_inputs = model.pseudo_inputs.numpy()
         figures.save_grid(folder / "pseudo_inputs.png", pseudo_inputs[:NUM_IMAGES])
         component = int(np.random.default_rng(seed).integers(len(pseudo_inputs)))

@@ -3,15 +3,14 @@
 Dimensions: B batch, S importance samples, N draws, M latents of a layer, (H, W, C) image. Log-densities in nats.
 """
 
-import base64
-import html
-import io
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from vampzoo import figures, random
+from vampzoo import random
+from vampzoo.errors import InvalidValue
+from vampzoo.models import images, notebook
+from vampzoo.models.importance import compiled_importance_bound
 
 
 def repeat_rows(t, num_samples):
@@ -100,7 +99,8 @@ class LatentVariableModel(keras.Model):
     def decode(self, z, noise=None, seed=0):
         """Images [N, H, W, C] for latents of the top layer z [N, M].
 
-        They are means of p(x|z); an autoregressive decoder draws pixels in turn from `seed` instead.
+        They are pictures of p(x|z) (`vampzoo.distributions.IndependentPixels.picture`); an autoregressive decoder draws
+        pixels in turn from `seed` instead.
 
         Args:
             z: [N, M].
@@ -146,19 +146,19 @@ class LatentVariableModel(keras.Model):
             batch_size: how many are computed at once.
 
         Returns:
-            NumPy [n, H, W, C]: means of p(x|z) for random z (the paper's figures), or drawn pixels if the decoder is
+            NumPy [n, H, W, C]: pictures of p(x|z) for random z (the paper's figures), or drawn pixels if the decoder is
             autoregressive.
 
         Raises:
-            ValueError: for n < 1, or a component that does not exist.
+            InvalidValue: for n < 1, or a component that does not exist.
         """
         if n < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
+            raise InvalidValue(f"n must be at least 1, got {n}")
         parameters = self.prior_parameters()
         if component is not None:
             num_components = len(parameters[0]) if parameters else 0
             if not 0 <= component < num_components:
-                raise ValueError(f"component must be in [0, {num_components}), got {component}")
+                raise InvalidValue(f"component must be in [0, {num_components}), got {component}")
         batches = [
             self.ancestral(min(batch_size, n - first), random.key(seed, first), component, parameters).numpy()
             for first in range(0, n, batch_size)
@@ -190,7 +190,7 @@ class LatentVariableModel(keras.Model):
         return self.elbo_terms(x, self.draw_noise(len(x), random.key(seed))).log_weight.numpy()
 
     def log_likelihood(self, x, num_samples=5000, seed=0, jit_compile=True):
-        """Importance-sampled log p(x) of each image (Burda et al., 2016; section 5.1 of the paper).
+        """Importance-sampled log p(x) of each image (Burda et al., 2016; section 5.2 of the paper).
 
         Args:
             x: [B, H, W, C].
@@ -202,85 +202,28 @@ class LatentVariableModel(keras.Model):
             NumPy [B], nats: a lower bound in expectation, tight as S grows.
 
         Raises:
-            ValueError: for num_samples < 1.
+            InvalidValue: for num_samples < 1.
         """
         if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+            raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model and must not be exported.
-        compiled = self.__dict__.setdefault("_compiled_importance_bound", {})
+        compiled = self.__dict__.setdefault("_compiled_importance_bounds", {})
         if jit_compile not in compiled:
-            log_weights = tf.function(self._log_weights, jit_compile=jit_compile)
-            compiled[jit_compile] = tf.function(
-                lambda x, s, seed, first: self.importance_bound(x, s, seed, first, log_weights=log_weights)
-            )
-        x = self.as_images(x)
-        return compiled[jit_compile](x, tf.constant(num_samples), random.key(seed), tf.constant(0)).numpy()
+            compiled[jit_compile] = compiled_importance_bound(self, jit_compile)
+        bounds = compiled[jit_compile](
+            self.as_images(x), tf.constant(num_samples), random.key(seed), tf.constant(0), self.prior_parameters()
+        )
+        return bounds.numpy()
 
-    def importance_bound(self, x, num_samples, seed, first_index=0, prior_parameters=None, log_weights=None):
-        """log 1/S sum_s p(x|z1,z2) p(z1|z2) p(z2) / (q(z1|x,z2) q(z2|x)), per image and in graph mode.
-
-        One image at a time: all its samples share the work that depends on x alone. The draws are made out here
-        and handed to `log_weights`, as XLA is slow at random numbers on a CPU.
-
-        Args:
-            x: [B, H, W, C].
-            num_samples: S, scalar int32.
-            seed: int32 [2].
-            first_index: index of the first image in the whole dataset: an image's draws depend on its own index, not on
-                how the dataset is cut into batches.
-            prior_parameters: as for `elbo_terms`.
-            log_weights: a compiled `_log_weights`.
-
-        Returns:
-            [B].
-        """
-        parameters = self.prior_parameters() if prior_parameters is None else prior_parameters
-        log_weights = log_weights or self._log_weights
-        chunk = tf.minimum(self.importance_chunk, num_samples)
-        num_chunks = -(-num_samples // chunk)
-        # Equal chunks, so that one compiled program serves them all; the few draws beyond S get weight 0.
-        chunk = -(-num_samples // num_chunks)
-
-        def one_image(i):
-            x_i = x[i : i + 1]  # [1, H, W, C]
-            image_seed = random.fold_in(seed, first_index + i)
-            total = tf.constant(-np.inf)
-            for c in tf.range(num_chunks):
-                log_w = log_weights(x_i, self.draw_noise(chunk, random.fold_in(image_seed, c)), parameters)  # [chunk]
-                log_w = tf.where(c * chunk + tf.range(chunk) < num_samples, log_w, -np.inf)
-                total = tf.reduce_logsumexp(tf.stack([total, tf.reduce_logsumexp(log_w)]))
-            return total
-
-        totals = tf.map_fn(one_image, tf.range(tf.shape(x)[0]), fn_output_signature=tf.float32, parallel_iterations=1)
-        return totals - tf.math.log(tf.cast(num_samples, tf.float32))
-
-    def _log_weights(self, x, noise, prior_parameters):
+    def log_weights(self, x, noise, prior_parameters=None):
+        """log p(x, z) - log q(z|x) for latents drawn with `noise`: arguments as for `elbo_terms`. [B], nats."""
         return self.elbo_terms(x, noise, prior_parameters).log_weight
 
     # === Input ===
 
     def as_images(self, x):
-        """Checks x and returns it as float32 [B, H, W, C].
-
-        Args:
-            x: array or tensor [B, H, W, C] (the channel axis may be missing if C = 1), values in [0, 1].
-
-        Raises:
-            ValueError: for another shape, values out of range or NaN.
-        """
-        x = tf.convert_to_tensor(x)
-        if x.dtype.is_integer or x.dtype.is_bool:
-            x = tf.cast(x, tf.float32)
-            if tf.size(x) and tf.reduce_max(x) > 1:
-                raise ValueError("integer images must be 0 or 1; scale grey values to [0, 1] first")
-        x = tf.cast(x, tf.float32)
-        if x.shape.rank == 3 and self.image_shape[-1] == 1:
-            x = x[..., tf.newaxis]
-        if x.shape.rank != 4 or tuple(x.shape[1:]) != self.image_shape:
-            raise ValueError(f"images must have shape [B, {', '.join(map(str, self.image_shape))}], got {x.shape}")
-        if not tf.reduce_all((x >= 0) & (x <= 1)):
-            raise ValueError("images must lie in [0, 1] and hold no NaN")
-        return x
+        """x as float32 [B, H, W, C], once it has passed the checks of `vampzoo.models.images.as_images`."""
+        return images.as_images(x, self.image_shape)
 
     # === In a notebook ===
 
@@ -293,12 +236,4 @@ class LatentVariableModel(keras.Model):
         )
 
     def _repr_html_(self):
-        """Name, data, likelihood and the rest of the description, and a grid of samples."""
-        picture = io.BytesIO()
-        figures.save_grid(picture, self.sample(32), columns=16, scale=2)
-        encoded = base64.b64encode(picture.getvalue()).decode()
-        data = f", trained on {self.trained_on}" if self.trained_on else ""
-        return (
-            f"<p><b>{html.escape(self.title or self.name)}</b>{html.escape(data)}<br>{html.escape(self.describe())}</p>"
-            f'<img alt="samples" src="data:image/png;base64,{encoded}">'
-        )
+        return notebook.as_html(self)

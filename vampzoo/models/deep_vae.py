@@ -88,4 +88,4 @@ class DeepVAE(LatentVariableModel):
         return self.decode_posterior({"z2": z, "z1": z1}, seed)
 
     def decode_posterior(self, latents, seed=0):
-        return self.p_x(latents["z1"]).mean()
+        return self.p_x(latents["z1"]).picture()

@@ -95,4 +95,4 @@ class HVAE(LatentVariableModel):
         return self.decode_posterior({"z2": z, "z1": z1}, seed)
 
     def decode_posterior(self, latents, seed=0):
-        return self.p_x(latents["z1"], latents["z2"]).mean()
+        return self.p_x(latents["z1"], latents["z2"]).picture()

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from vampzoo import random
 from vampzoo.distributions import image_likelihood
+from vampzoo.errors import InvalidValue
 from vampzoo.models.hvae import HVAE
 
 
@@ -37,10 +38,10 @@ class PixelHVAE(HVAE):
             training: whether batch normalisation uses the statistics of the batch and updates the moving ones.
 
         Raises:
-            ValueError: without x.
+            InvalidValue: without x.
         """
         if x is None:
-            raise ValueError(
+            raise InvalidValue(
                 "p(x|z1, z2) of a PixelHVAE needs x: a pixel's distribution depends on the pixels before it"
             )
         features = self.p_x_features([z1, z2])  # [B, H, W, F]

@@ -62,4 +62,4 @@ class VAE(LatentVariableModel):
         return self.decode_posterior({"z": z}, seed)
 
     def decode_posterior(self, latents, seed=0):
-        return self.p_x(latents["z"]).mean()
+        return self.p_x(latents["z"]).picture()

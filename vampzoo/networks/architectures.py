@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from vampzoo.distributions import LOG_VAR_RANGE
+from vampzoo.errors import InvalidValue
 from vampzoo.networks.layers import GatedConv2D, GatedDense, affine, uniform_fan_in
 from vampzoo.networks.pixel_cnn import PixelCNN
 
@@ -115,11 +116,11 @@ def _image_input(image_shape):
     """The input of the convolutional encoders.
 
     Raises:
-        ValueError: if the two strides of 2 do not divide the image's size.
+        InvalidValue: if the two strides of 2 do not divide the image's size.
     """
     height, width, _ = image_shape
     if height % 4 or width % 4:
-        raise ValueError(
+        raise InvalidValue(
             f"the convolutional encoders halve the image twice: height and width must be divisible by 4, got "
             f"{height}x{width}; pad the images, or use vae or hvae"
         )
@@ -129,10 +130,7 @@ def _image_input(image_shape):
 def conv_image_encoder(image_shape, size, seed, name="q_z2"):
     """x [B, H, W, C] -> q(z2|x): five gated convolutions, heads on 6 maps of H/4 x W/4.
 
-    With a VampPrior this network also sees the K pseudo-inputs in every training step: on 28x28 images 180 MFLOP each,
-    forward and backward, against 1.3 GFLOP for everything that a training image costs. A step of the ConvHVAE with 100
-    images took 3.0 CPU seconds with a standard prior, 5.0 with K = 500 and 7.3 with K = 1000 (7.2 for K = 500 without
-    XLA), and at most 2.5 GiB.
+    With a VampPrior this network also sees the K pseudo-inputs in every training step: most of what the prior costs.
     """
     seeds = _seeds(seed)
     x = _image_input(image_shape)

@@ -12,6 +12,7 @@ import sys
 
 from vampzoo import datasets, files
 from vampzoo.config import TrainingConfig
+from vampzoo.errors import InvalidValue
 
 # How a column of the tables is called -> the flags that make it.
 COLUMNS = {
@@ -87,7 +88,7 @@ class Run:
             train_flags: further flags of the train program, --name=value each, that the run must have been made with.
 
         Raises:
-            ValueError: if the folder holds a run with other settings, or a damaged one.
+            InvalidValue: if the folder holds a run with other settings, or a damaged one.
         """
         path = self.folder / "config.json"
         if not path.exists():
@@ -97,7 +98,7 @@ class Run:
             self._check(config, train_flags)
             return "complete" if self.evaluation() is not None else "started"
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{self.folder} is no run folder, or damaged: {error!r}") from error
+            raise InvalidValue(f"{self.folder} is no run folder, or damaged: {error!r}") from error
 
     def _check(self, config, train_flags):
         expected = self.cell.settings()
@@ -107,7 +108,7 @@ class Run:
         for section, fields in expected.items():
             for name, value in fields.items():
                 if recorded[section][name] != value:
-                    raise ValueError(
+                    raise InvalidValue(
                         f"{self.folder} holds another run: {section}.{name} is {recorded[section][name]!r}, not {value!r}"
                     )
         for flag in train_flags:
@@ -115,7 +116,7 @@ class Run:
             for section in ("model", "training"):
                 value = recorded[section].get(name)
                 if isinstance(value, int | float | str) and not isinstance(value, bool) and type(value)(text) != value:
-                    raise ValueError(f"{self.folder} holds another run: {name} is {value!r}, not {text!r}")
+                    raise InvalidValue(f"{self.folder} holds another run: {name} is {value!r}, not {text!r}")
 
     def evaluation(self):
         """What evaluation.json says of the test images; None if the run is not evaluated on them."""
@@ -126,6 +127,7 @@ class Run:
         return evaluation if evaluation["split"] == "test" else None
 
     def config(self):
+        """The contents of config.json."""
         return json.loads((self.folder / "config.json").read_text())
 
     def training(self):
@@ -151,7 +153,7 @@ def config_file(cell):
     stem = CONFIGS.get(cell.dataset, cell.dataset)
     configs = files.shipped(files.CONFIGS)
     if configs is None:
-        raise ValueError("the folder configs/ with the settings of the runs is not part of this installation")
+        raise InvalidValue("the folder configs/ with the settings of the runs is not part of this installation")
     own = configs / f"{stem}_{cell.model.removesuffix('_hvae')}.flags"
     return own if own.exists() else configs / f"{stem}.flags"
 
@@ -171,7 +173,7 @@ def train(run, train_flags=()):
     """Runs the train program until the run is complete, or fails.
 
     Raises:
-        ValueError: with the program's last words, if it fails or stops before its evaluation.
+        InvalidValue: with the program's last words, if it fails or stops before its evaluation.
     """
     process = subprocess.Popen(run.command(train_flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     last = ""
@@ -184,6 +186,6 @@ def train(run, train_flags=()):
         process.wait()
         raise
     if process.wait() != 0:
-        raise ValueError(f"exit code {process.returncode}: {last}")
+        raise InvalidValue(f"exit code {process.returncode}: {last}")
     if run.state(train_flags) != "complete":
-        raise ValueError("it was stopped before its evaluation; the same command resumes it")
+        raise InvalidValue("it was stopped before its evaluation; the same command resumes it")

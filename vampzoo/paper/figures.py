@@ -1,9 +1,12 @@
 """The paper's Figures 2 to 7, drawn from complete runs."""
 
+import functools
+
 import numpy as np
 
 from vampzoo import datasets, figures, zoo
 from vampzoo.config import MODEL_TITLES
+from vampzoo.errors import InvalidValue
 from vampzoo.paper.tables import PRIOR_TITLES
 
 NUM_IMAGES = 49  # in one panel
@@ -22,11 +25,11 @@ def draw(number, runs, path, data_dir=None, manual_dir=None):
         The numbers that the figure shows as plain data, None if it shows images.
     """
     if number == 2:
-        return _against_components(path, runs, lambda evaluation: evaluation["elbo"], "test ELBO (nats)")
+        return _against_components(path, runs, {"test ELBO (nats)": lambda evaluation: evaluation["elbo"]})
     if number == 3:
-        return _against_components(
-            path, runs, lambda evaluation: sum(evaluation["active_units"].values()), "active units"
-        )
+        layers = ("z1", "z2")  # the paper's claim is about the upper layer
+        panels = {f"active units of {layer}": functools.partial(_active_units, layer) for layer in layers}
+        return _against_components(path, runs, panels)
     if number == 7:
         return _histograms(path, runs)
     panels = {4: _pseudo_inputs, 5: _samples, 6: lambda run: _reconstructions(run, data_dir, manual_dir)}[number]
@@ -49,31 +52,42 @@ def _figure(columns, rows, width, height):
 # === Figures 2 and 3: curves over K ===
 
 
-def _against_components(path, runs, value, ylabel):
-    """Mean and standard deviation over seeds against K; a prior without components is a level line."""
-    curves = {}  # {label: {K or None: [value of each seed]}}
+def _active_units(layer, evaluation):
+    return evaluation["active_units"][layer]
+
+
+def _against_components(path, runs, panels):
+    """Mean and standard deviation over seeds against K; a prior without components is a level line.
+
+    Args:
+        path: the picture to write.
+        runs: complete runs.
+        panels: {label of the vertical axis: function of what evaluation.json says}, one beside the other.
+    """
+    by_curve = {}  # {label: {K or None: [run of each seed]}}
     for run in runs:
         components = run.cell.settings()["model"].get("num_components")
-        curves.setdefault(_label(run.cell), {}).setdefault(components, []).append(value(run.evaluation()))
-    figure, [[axes]] = _figure(1, 1, 6, 4)
-    for i, (label, points) in enumerate(curves.items()):
-        if None in points:
-            axes.axhline(np.mean(points[None]), linestyle="--", color=f"C{i}", label=label)
-            continue
-        ks = sorted(points)
-        means, sds = ([f(points[k]) for k in ks] for f in (np.mean, np.std))
-        axes.errorbar(ks, means, sds, marker="o", capsize=3, color=f"C{i}", label=label)
-    axes.set(xscale="log", xlabel="K", ylabel=ylabel, title=datasets.DATASETS[runs[0].cell.dataset].title)
-    axes.legend()
+        by_curve.setdefault(_label(run.cell), {}).setdefault(components, []).append(run)
+    figure, [row] = _figure(len(panels), 1, 6, 4)
+    points = []
+    for axes, (ylabel, value) in zip(row, panels.items(), strict=True):
+        for i, (label, runs_by_k) in enumerate(by_curve.items()):
+            values = {k: [value(run.evaluation()) for run in group] for k, group in runs_by_k.items()}
+            points += [{"measure": ylabel, "curve": label, "num_components": k, "values": v} for k, v in values.items()]
+            if None in values:
+                axes.axhline(np.mean(values[None]), linestyle="--", color=f"C{i}", label=label)
+                continue
+            ks = sorted(values)
+            means = [np.mean(values[k]) for k in ks]
+            sds = [np.std(values[k], ddof=1) if len(values[k]) > 1 else 0.0 for k in ks]
+            axes.errorbar(ks, means, sds, marker="o", capsize=3, color=f"C{i}", label=label)
+        axes.set(xscale="log", xlabel="K", ylabel=ylabel, title=datasets.DATASETS[runs[0].cell.dataset].title)
+        shown = sorted({k for runs_by_k in by_curve.values() for k in runs_by_k if k is not None})
+        axes.set_xticks(shown, map(str, shown))  # the values that were run, not powers of ten
+        axes.minorticks_off()
+    row[0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
-    return {
-        "measure": ylabel,
-        "points": [
-            {"curve": label, "num_components": k, "values": values}
-            for label, points in curves.items()
-            for k, values in points.items()
-        ],
-    }
+    return {"points": points}
 
 
 # === Figures 4 to 6: images ===
@@ -103,8 +117,8 @@ def _title(run):
 def _pseudo_inputs(run):
     """Pseudo-inputs, and one of them, which the run's seed picks, with samples around it."""
     model = zoo.load(run.folder)
-    if not hasattr(model.prior_layer, "pseudo_inputs"):
-        raise ValueError(f"{run.folder} has no pseudo-inputs: figure 4 needs --priors=vampprior")
+    if not model.prior_layer.has_pseudo_inputs:
+        raise InvalidValue(f"{run.folder} has no pseudo-inputs: figure 4 needs --priors=vampprior")
     pseudo_inputs = model.pseudo_inputs.numpy()  # [K, H, W, C]
     component = int(np.random.default_rng(run.seed).integers(len(pseudo_inputs)))
     around = model.sample(NUM_IMAGES - 1, seed=run.seed, component=component)
@@ -122,7 +136,7 @@ def _reconstructions(run, data_dir, manual_dir):
         data["dataset"], data_dir=data_dir, manual_dir=manual_dir, binarization=data.get("binarization")
     )
     if dataset.fingerprint != data["fingerprint"]:
-        raise ValueError(f"{data['dataset']} is not the data that {run.folder} was trained on")
+        raise InvalidValue(f"{data['dataset']} is not the data that {run.folder} was trained on")
     images = dataset.test[: NUM_IMAGES // 2]
     pairs = figures.side_by_side(images, zoo.load(run.folder).reconstruct(images))
     yield f"{_title(run)}: test images, each with its reconstruction", pairs

@@ -4,6 +4,7 @@ import numpy as np
 
 from vampzoo import config, datasets, evaluation
 from vampzoo.config import MODEL_TITLES
+from vampzoo.errors import InvalidValue
 from vampzoo.paper import results as paper
 
 PRIOR_TITLES = {**config.PRIOR_TITLES, "weighted": "VampPrior, weighted"}
@@ -22,13 +23,13 @@ def row(cell, complete, number=1):
         All are None if there is no run.
 
     Raises:
-        ValueError: if the runs are not of the same data.
+        InvalidValue: if the runs are not of the same data.
     """
     results = [run.evaluation() for run in complete]
     bits = datasets.DATASETS[cell.dataset].likelihood != "bernoulli"
     measure = "bits_per_dimension" if bits else "log_likelihood"
     if len(prints := {result["fingerprint"] for result in results}) > 1:
-        raise ValueError(f"the runs of {cell.name} were evaluated on different data: {sorted(prints)}")
+        raise InvalidValue(f"the runs of {cell.name} were evaluated on different data: {sorted(prints)}")
     values = np.array([result[measure] for result in results], np.float64)
     mean = float(values.mean()) if len(values) else None
     paper_value = paper.result(cell.dataset, cell.model, cell.prior, number) if plain(cell) else None

@@ -2,15 +2,17 @@
 
 from vampzoo.config import TrainingConfig
 from vampzoo.training.early_stopping import EarlyStopping
+from vampzoo.training.errors import Interrupted, NotFinite, OutOfMemory, WorkerLost
 from vampzoo.training.run_folder import RunFolder, RunFolderError
 from vampzoo.training.steps import TrainingSteps
 from vampzoo.training.strategy import Workers, create_strategy, map_rows_over_replicas
-from vampzoo.training.trainer import Interrupted, NotFinite, Trainer, WorkerLost
+from vampzoo.training.trainer import Trainer
 
 __all__ = [
     "EarlyStopping",
     "Interrupted",
     "NotFinite",
+    "OutOfMemory",
     "RunFolder",
     "RunFolderError",
     "Trainer",

@@ -37,4 +37,5 @@ class EarlyStopping(tf.Module):
 
     @property
     def should_stop(self):
+        """Whether more than `patience` epochs have passed without improvement."""
         return self.counter.numpy() > self.patience

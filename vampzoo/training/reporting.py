@@ -63,6 +63,7 @@ class Progress:
         tqdm.write(text, file=sys.stderr)
 
     def close(self):
+        """Leaves the bar as it stands."""
         self._bar.close()
 
 
@@ -99,22 +100,25 @@ class TensorBoard:
             raise RunFolderError(f"{self._folder} cannot be written (disk full or not writable?): {reason}") from error
 
     def scalars(self, row):
+        """Writes a row of the history."""
         with self._step(row["epoch"]):
             for name, value in row.items():
                 if name != "epoch":
                     tf.summary.scalar(name, value)
 
     def images(self, epoch):
+        """Writes grids of samples, reconstructions and pseudo-inputs."""
         pictures = {
             "samples": self._model.sample(self.NUM_IMAGES, seed=self._seed),
             "reconstructions": figures.side_by_side(self._originals, self._model.reconstruct(self._originals)),
         }
-        if hasattr(self._model.prior_layer, "pseudo_inputs"):
+        if self._model.prior_layer.has_pseudo_inputs:
             pictures["pseudo_inputs"] = self._model.pseudo_inputs[: self.NUM_IMAGES].numpy()
         with self._step(epoch):
             for name, images in pictures.items():
                 tf.summary.image(name, figures.tile(images)[tf.newaxis])
 
     def close(self):
+        """Writes what is left and closes the file."""
         with contextlib.suppress(tf.errors.OpError):  # what an earlier write complained about already
             self._writer.close()

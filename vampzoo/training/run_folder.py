@@ -18,12 +18,13 @@ import shutil
 
 from vampzoo import files
 from vampzoo.config import ModelConfig, TrainingConfig
+from vampzoo.errors import VampzooError
 
 # A changed value extends a run that is there already, and does not make another one of it.
 EXTENDING = ("epochs", "patience")
 
 
-class RunFolderError(RuntimeError):
+class RunFolderError(VampzooError, RuntimeError):
     """The run folder cannot be used as asked; the message says why and what to do."""
 
 
@@ -86,22 +87,27 @@ class RunFolder:
 
     @property
     def config_path(self):
+        """config.json: what decides the result."""
         return self.path / "config.json"
 
     @property
     def checkpoints(self):
+        """The folder of the latest states of the training."""
         return self.path / "checkpoints"
 
     @property
     def figures(self):
+        """The folder of pictures."""
         return self.path / "figures"
 
     @property
     def weights(self):
+        """model.weights.h5: the best weights so far."""
         return self.path / "model.weights.h5"
 
     @property
     def tensorboard(self):
+        """The folder of event files."""
         return self.path / "tensorboard"
 
     def _clear(self):

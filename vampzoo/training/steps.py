@@ -3,16 +3,18 @@
 Dimensions: B global batch, R replicas, N training images, k samples of the latents an image. What a step computes does
 not depend on R: order, binarisation and noise are drawn for the global batch, and each replica takes its rows.
 
-What is compiled by XLA is the arithmetic. Draws and the gathering of batches stay outside, where they are ten times as
-fast on a CPU and the same whether XLA is used or not.
+What is compiled by XLA is the arithmetic. Draws and the gathering of batches stay outside, where they are much faster on
+a CPU and the same whether XLA is used or not.
 """
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
 
 from vampzoo import objectives, random
+from vampzoo.networks.layers import every_layer
 from vampzoo.training.dropout import UnitDropout
 
 # What a seed is folded with, so that no two uses of the run's seed share a stream.
@@ -65,17 +67,18 @@ class TrainingSteps:
         self._images = tf.constant(images)
         self._seed = random.key(seed)
         self._dynamic = dynamic
-        self._norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+        self._norms = [layer for layer in every_layer(model) if isinstance(layer, keras.layers.BatchNormalization)]
         replicas = strategy.num_replicas_in_sync
-        self._rows = -(-self.batch_size // replicas)  # of a replica; the last one may be padded
+        self._rows = -(-self.batch_size // replicas)  # images of a replica; the last one may be padded
         self._padding = self._rows * replicas - self.batch_size
-        # With one replica XLA compiles the whole step; with more, the update must talk to the other replicas.
+        # What XLA compiles: with one replica the whole step; with more, the update must talk to the other replicas.
+        compiled = functools.partial(tf.function, jit_compile=jit_compile)
         if replicas == 1:
-            self._replica_step = tf.function(self._step, jit_compile=jit_compile)
-            self._update_statistics = tf.function(self._update_statistics, jit_compile=jit_compile)
+            self._replica_step = compiled(functools.partial(self._step, self._gradients))
+            self._replica_statistics = compiled(self._update_statistics)
         else:
-            self._gradients = tf.function(self._gradients, jit_compile=jit_compile)
-            self._replica_step = self._step
+            self._replica_step = functools.partial(self._step, compiled(self._gradients))
+            self._replica_statistics = self._update_statistics
 
     @tf.function
     def run(self, epoch, first, last, beta, sums):
@@ -100,8 +103,7 @@ class TrainingSteps:
 
         Averaged weights are nobody's: the moving statistics that training left belong to the current weights, and a
         deep network amplifies the difference (Izmailov et al., 2018, section 3.2). They become the mean over the first
-        batches of the epoch, at most `MAX_STATISTICS_STEPS`, with all units. On Frey Faces that gives the PixelHVAE 10
-        nats of validation ELBO (-1730 in place of -1740 at epoch 147). Without batch normalisation nothing happens.
+        batches of the epoch, at most `MAX_STATISTICS_STEPS`, with all units. Without batch normalisation nothing happens.
 
         Args:
             epoch: integer, whose order, binarisation and noise are drawn.
@@ -118,14 +120,13 @@ class TrainingSteps:
             self.strategy.run(self._statistics_on_replica, args=(x, noise, kept))
 
     def _statistics_on_replica(self, x, noise, kept):
-        x, noise = self._rows_of_replica((x, noise))
-        self._update_statistics(x, noise, kept)
+        x, noise = self._share_of_replica((x, noise))
+        self._replica_statistics(x, noise, kept)
 
     def _update_statistics(self, x, noise, kept):
         with self._momentum(kept):
-            rows = {name: tf.reshape(t, [self._rows * self.num_samples, t.shape[-1]]) for name, t in noise.items()}
             prior_parameters = self.model.prior_parameters()
-            self.model.elbo_terms(x, rows, prior_parameters, training=True, num_samples=self.num_samples)
+            self.model.elbo_terms(x, noise, prior_parameters, training=True, num_samples=self.num_samples)
 
     @contextlib.contextmanager
     def _momentum(self, value):
@@ -140,7 +141,7 @@ class TrainingSteps:
                 norm.momentum = momentum
 
     def _global_batch(self, order, epoch, step):
-        """Of one step: images [R rows, H, W, C], weights [R rows] (0 for padding), noise {layer: [R rows, k, M]} and
+        """Of one step: images [R rows, H, W, C], weights [R rows] (0 for padding), noise {layer: [R rows k, M]} and
         masks of dropout, [R rows, O] each."""
         position = step * self.batch_size + tf.range(self.batch_size)  # [B]
         weights = tf.cast(position < self.num_images, tf.float32)  # the last batch of an epoch may be partial
@@ -149,43 +150,43 @@ class TrainingSteps:
             x = random.bernoulli(x, random.fold_in(self._seed, BINARISATION, epoch, step))
         noise = self.model.draw_noise(
             self.batch_size * self.num_samples, random.fold_in(self._seed, NOISE, epoch, step)
-        )
-        noise = {
-            name: tf.reshape(t, [self.batch_size, self.num_samples, self.model.latent_sizes[name]])
-            for name, t in noise.items()
-        }
+        )  # [B k, M] a layer
         masks = self.dropout.draw(self.batch_size, random.fold_in(self._seed, DROPOUT, epoch, step))
         batch = (x, weights, noise, masks)
-        if self._padding:
-            batch = tf.nest.map_structure(
-                lambda t: tf.pad(t, [[0, self._padding]] + [[0, 0]] * (t.shape.rank - 1)), batch
-            )
-        return batch
+        return tf.nest.map_structure(self._pad, batch) if self._padding else batch
+
+    def _pad(self, t):
+        """t [B, ...] or [B k, ...] with the rows of as many further images that all replicas have equally many."""
+        padding = self._padding * (t.shape[0] // self.batch_size)
+        return tf.pad(t, [[0, padding]] + [[0, 0]] * (t.shape.rank - 1))
 
     def _on_replica(self, x, weights, noise, masks, beta):
-        """A replica's part of the step; every replica sees the global batch and takes its rows."""
+        """A replica's part of the step; every replica sees the global batch and takes its share."""
         share = 1.0 / tf.reduce_sum(weights)  # of one image in the mean over the global batch
-        x, weights, noise, masks = self._rows_of_replica((x, weights, noise, masks))
+        x, weights, noise, masks = self._share_of_replica((x, weights, noise, masks))
         return self._replica_step(x, weights, share, noise, masks, beta)
 
-    def _rows_of_replica(self, batch):
-        """The part of a global batch, a nest of tensors, that is this replica's."""
-        first = self._rows * tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.nest.map_structure(
-            lambda t: tf.ensure_shape(t[first : first + self._rows], [self._rows, *t.shape[1:]]), batch
-        )
+    def _share_of_replica(self, batch):
+        """The part of a global batch, a nest of tensors, that is this replica's: its images, and what belongs to them."""
+        context = tf.distribute.get_replica_context()
 
-    def _step(self, x, weights, share, noise, masks, beta):
-        gradients, sums = self._gradients(x, weights, share, noise, masks, beta)
+        def share(t):
+            rows = t.shape[0] // context.num_replicas_in_sync
+            first = rows * context.replica_id_in_sync_group
+            return tf.ensure_shape(t[first : first + rows], [rows, *t.shape[1:]])
+
+        return tf.nest.map_structure(share, batch)
+
+    def _step(self, gradients_of, x, weights, share, noise, masks, beta):
+        gradients, sums = gradients_of(x, weights, share, noise, masks, beta)
         self.optimizer.apply(gradients, self.model.trainable_variables)  # sums over the replicas
         return sums
 
     def _gradients(self, x, weights, share, noise, masks, beta):
         with tf.GradientTape() as tape:
-            rows = {name: tf.reshape(t, [self._rows * self.num_samples, t.shape[-1]]) for name, t in noise.items()}
             prior_parameters = self.model.prior_parameters()
             with self.dropout.thinned(masks):
-                terms = self.model.elbo_terms(x, rows, prior_parameters, training=True, num_samples=self.num_samples)
+                terms = self.model.elbo_terms(x, noise, prior_parameters, training=True, num_samples=self.num_samples)
             terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, self.num_samples]), terms)  # [R rows, k]
             loss = share * tf.reduce_sum(weights * objectives.training_loss(terms, beta, self.objective))
             loss = self.optimizer.scale_loss(loss)  # by 1, but for float16

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context  # has the workers' barrier, which TensorFlow exports under no public name
 
 from vampzoo.config import STRATEGIES
+from vampzoo.errors import InvalidValue
 
 LEAVE_MILLISECONDS = 60_000
 
@@ -24,10 +25,10 @@ def create_strategy(name="auto"):
             the machines that the environment variable TF_CONFIG lists, and all GPUs of each.
 
     Raises:
-        ValueError: for an unknown name, or "multi_worker" without a valid TF_CONFIG.
+        InvalidValue: for an unknown name, or "multi_worker" without a valid TF_CONFIG.
     """
     if name not in STRATEGIES:
-        raise ValueError(f"strategy={name!r} is unknown; the valid values are: {', '.join(STRATEGIES)}")
+        raise InvalidValue(f"strategy={name!r} is unknown; the valid values are: {', '.join(STRATEGIES)}")
     if name == "multi_worker":
         _check_tf_config()
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -46,7 +47,7 @@ def _check_tf_config():
     except (ValueError, KeyError, TypeError):
         valid = False
     if not valid:
-        raise ValueError(
+        raise InvalidValue(
             "strategy=multi_worker needs the environment variable TF_CONFIG, for the first of two machines for example "
             '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}; '
             f"it is {os.environ.get('TF_CONFIG')!r}"
@@ -103,9 +104,10 @@ def map_rows_over_replicas(strategy):
         strategy: a `tf.distribute` strategy.
 
     Returns:
-        `map_rows(function, *batches)` for use in a `tf.function`. `batches` are tensors, or nests of them, with B rows;
-        `function` is called in every replica with the same rows of each and returns a tensor with as many rows. The
-        result is the tensor with B rows that `function(*batches)` would be.
+        `map_rows(function, *batches)` for use in a `tf.function`. `batches` are tensors, or nests of them; the first has B
+        rows, any other B or, as neighbours, k for each of those. `function` is called in every replica with the same rows
+        of each and returns a tensor with a row for each of the first's. The result is the tensor with B rows that
+        `function(*batches)` would be.
     """
     num_replicas = strategy.num_replicas_in_sync
 
@@ -113,13 +115,18 @@ def map_rows_over_replicas(strategy):
         if num_replicas == 1:
             return function(*batches)
         num_rows = tf.shape(tf.nest.flatten(batches)[0])[0]  # B
-        rows = -(-num_rows // num_replicas)
+        share = -(-num_rows // num_replicas)
 
-        def share():
-            first = rows * tf.distribute.get_replica_context().replica_id_in_sync_group
-            index = tf.minimum(first + tf.range(rows), num_rows - 1)  # [rows]; what is beyond B is cut off again
-            return function(*tf.nest.map_structure(lambda t: tf.gather(t, index), batches))
+        def rows_of_replica():
+            first = share * tf.distribute.get_replica_context().replica_id_in_sync_group
+            index = tf.minimum(first + tf.range(share), num_rows - 1)  # [share]; what is beyond B is cut off again
 
-        return strategy.gather(strategy.run(share), axis=0)[:num_rows]
+            def take(t):
+                k = tf.shape(t)[0] // num_rows
+                return tf.gather(t, tf.reshape(k * index[:, tf.newaxis] + tf.range(k), [-1]))  # [share k, ...]
+
+            return function(*tf.nest.map_structure(take, batches))
+
+        return strategy.gather(strategy.run(rows_of_replica), axis=0)[:num_rows]
 
     return map_rows

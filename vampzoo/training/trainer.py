@@ -2,11 +2,8 @@
 
 import contextlib
 import math
-import signal
-import threading
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -15,46 +12,17 @@ from vampzoo.files import atomic_path
 from vampzoo.training.checkpoints import Checkpoints, Position
 from vampzoo.training.dropout import UnitDropout
 from vampzoo.training.early_stopping import EarlyStopping
+from vampzoo.training.errors import Interrupted, NotFinite, WorkerLost, memory_errors_explained
+from vampzoo.training.precision import compute_dtype
 from vampzoo.training.reporting import Progress, TensorBoard
 from vampzoo.training.run_folder import RunFolderError
+from vampzoo.training.signals import DeferredSignals
 from vampzoo.training.steps import VALIDATION, TrainingSteps
 from vampzoo.training.strategy import Workers, map_rows_over_replicas
+from vampzoo.training.weights import BestWeights, own_weights_kept
 
 MAX_MODEL_SEED = 400_000  # Keras' seeds have 32 bits, and a model gives its layers 10,000 of its own
 SEGMENT_SECONDS = 2.0  # Python looks up this often: for signals, the progress bar, checkpoints
-
-
-class NotFinite(RuntimeError):
-    """The loss became NaN or infinite."""
-
-
-class OutOfMemory(RuntimeError):
-    """The model or a step of its training does not fit into memory."""
-
-
-@contextlib.contextmanager
-def memory_errors_explained():
-    """A context in which memory that runs out is an `OutOfMemory` that says what can be done."""
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        raise OutOfMemory(
-            "the training does not fit into the memory of the device: a smaller --batch_size, --num_components or "
-            "--hidden_units needs less, and so does each of several devices (--strategy); with a VampPrior, "
-            "--pseudo_input_chunk bounds what the pseudo-inputs need"
-        ) from error
-
-
-class WorkerLost(RuntimeError):
-    """Another worker of the training died or cannot be reached."""
-
-
-class Interrupted(Exception):
-    """A signal asked the training to stop; its state was saved."""
-
-    def __init__(self, signal_number):
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
 
 
 class Trainer:
@@ -70,10 +38,10 @@ class Trainer:
         checkpoint_seconds: time between two checkpoints (0: every epoch).
         image_epochs: epochs between two image grids in TensorBoard (0: none).
         pseudo_input_chunk: pseudo-inputs encoded at once, of a VampPrior (0: all). Bounds the memory, not the result.
-            XLA is then used on GPUs only: on a CPU its convolutions within a loop take 14 times as long.
+            XLA is then used on GPUs only: on a CPU its convolutions within a loop are slow.
 
     Raises:
-        ValueError: if the pseudo-inputs are to come from fewer training images than there are components.
+        InvalidValue: if the pseudo-inputs are to come from fewer training images than there are components.
         RunFolderError: if no checkpoint of an old run can be read.
     """
 
@@ -102,18 +70,7 @@ class Trainer:
         self.workers = Workers(strategy)
         self.workers.wait()  # the one that writes has made the folder before any other looks into it
         with memory_errors_explained(), strategy.scope():
-            with compute_dtype(config.mixed_precision):
-                self.model = models.create(model_config, config.seed % MAX_MODEL_SEED)
-            self.model.prior_layer.chunk_size = pseudo_input_chunk or None  # other priors have no use for it
-            self._initialise_pseudo_inputs()
-            steps_per_epoch = -(-len(dataset.train) // config.batch_size)
-            self.optimizer = create_optimizer(config, self.model.trainable_variables, steps_per_epoch)
-            self.optimizer.build(self.model.trainable_variables)
-            self._best_weights = tf.Module(name="best")
-            self._best_weights.values = [tf.Variable(w.value, trainable=False) for w in self.model.weights]
-        # TensorFlow finds the trainable weights through the optimiser, but none in the lists that Keras keeps of layers.
-        statistics = tf.Module(name="statistics")
-        statistics.values = [w.value for w in self.model.non_trainable_weights]
+            self._create_model(pseudo_input_chunk)
         self.steps = TrainingSteps(
             self.model,
             self.optimizer,
@@ -137,28 +94,37 @@ class Trainer:
         )
         self.early_stopping = EarlyStopping(config.patience, config.warmup_epochs)
         self.position = Position(len(self.steps.metric_names))
-        self.checkpoints = Checkpoints(
-            folder.checkpoints,
-            writer=folder.writer,
+        self.checkpoints = self._create_checkpoints()
+        self._signals = DeferredSignals()
+        self._best_unsaved = False
+        self._segment = 1  # steps until Python looks up again
+
+    def _create_model(self, pseudo_input_chunk):
+        """The model, its optimiser and the copy of its best weights, in the strategy's scope."""
+        config = self.config
+        with compute_dtype(config.mixed_precision):
+            self.model = models.create(self.model_config, config.seed % MAX_MODEL_SEED)
+        self.model.prior_layer.chunk_size = pseudo_input_chunk or None  # other priors have no use for it
+        self.model.prior_layer.start_at_examples(self.dataset.train, config.seed, config.pseudo_inputs_from_data)
+        steps_per_epoch = -(-len(self.dataset.train) // config.batch_size)
+        self.optimizer = optimizers.create(config, self.model.trainable_variables, steps_per_epoch)
+        self.optimizer.build(self.model.trainable_variables)
+        self._best = BestWeights(self.model)
+
+    def _create_checkpoints(self):
+        # TensorFlow finds the trainable weights through the optimiser, but none in the lists that Keras keeps of layers.
+        statistics = tf.Module(name="statistics")
+        statistics.values = [w.value for w in self.model.non_trainable_weights]
+        return Checkpoints(
+            self.folder.checkpoints,
+            writer=self.folder.writer,
             model=self.model,
             optimizer=self.optimizer,
-            best=self._best_weights,
+            best=self._best,
             statistics=statistics,
             position=self.position,
             early_stopping=self.early_stopping,
         )
-        self._signal = None
-        self._best_unsaved = False
-        self._segment = 1  # steps until Python looks up again
-
-    def _initialise_pseudo_inputs(self):
-        """From training images: with noise for `pseudo_inputs_from_data`, at random and as they are for VampPrior-data."""
-        prior, images = self.model.prior_layer, self.dataset.train
-        if type(prior).__name__ == "VampPriorData":
-            order = np.random.default_rng(self.config.seed).permutation(len(images))
-            prior.set_pseudo_inputs(images[order])
-        elif self.config.pseudo_inputs_from_data and hasattr(prior, "pseudo_inputs"):  # other priors have no use for it
-            prior.set_pseudo_inputs(images, noise_stddev=0.01, seed=self.config.seed)
 
     # === The loop ===
 
@@ -186,7 +152,7 @@ class Trainer:
         tensorboard = TensorBoard(events, self.model, self.dataset.validation, self.config.seed)
         self._last_checkpoint = time.monotonic()
         try:
-            with self._deferred_signals():
+            with self._signals:
                 while self.epochs_done < self.config.epochs and not self.early_stopping.should_stop:
                     with memory_errors_explained():
                         row = self._epoch(progress)
@@ -211,22 +177,6 @@ class Trainer:
             progress.close()
             tensorboard.close()
         return self._best_model()
-
-    @contextlib.contextmanager
-    def _deferred_signals(self):
-        """A context in which SIGINT and SIGTERM are noted, for the loop to stop where its state can be saved."""
-
-        def note(number, frame):
-            self._signal = number
-
-        # Only the main thread may set handlers; in another one signals are somebody else's matter.
-        signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        handlers = {number: signal.signal(number, note) for number in signals}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
     def _epoch(self, progress):
         """The rest of the current epoch, its validation and its row in the history."""
@@ -271,8 +221,7 @@ class Trainer:
             if not math.isfinite(validation_elbo + validated):
                 raise NotFinite(f"the validation ELBO is {validation_elbo} after epoch {epoch}; {self._advice}")
             if self.early_stopping.update(epoch, -validated):
-                for best, weight in zip(self._best_weights.values, self.model.weights, strict=True):
-                    best.assign(weight.value)
+                self._best.copy_from(self.model)
                 self._best_unsaved = True
         self.position.epoch.assign(epoch + 1)
         self.position.step.assign(0)
@@ -294,10 +243,12 @@ class Trainer:
 
     @property
     def epochs_done(self):
+        """How many epochs are complete."""
         return int(self.position.epoch) - 1
 
     @property
     def best_epoch(self):
+        """The epoch whose weights are the best so far; 0 before the first."""
         return int(self.early_stopping.best_epoch)
 
     @property
@@ -313,7 +264,7 @@ class Trainer:
     def _look_up(self):
         """Saves and stops if a signal asks for it, saves if it is time to; all workers decide alike."""
         due = time.monotonic() - self._last_checkpoint >= self.checkpoint_seconds
-        votes = self.workers.gather(self._segment, due, self._signal or 0)
+        votes = self.workers.gather(self._segment, due, self._signals.number or 0)
         self._segment, due = int(votes[0, 0]), bool(votes[0, 1])  # the chief's
         signal_number = int(
             votes[:, 2].max()
@@ -341,8 +292,8 @@ class Trainer:
         self._best_unsaved = False
         if not self.folder.writer:
             return
-        with self._current_weights_kept():
-            self._assign_best()
+        with own_weights_kept(self.model):
+            self._best.copy_to(self.model)
             try:
                 with atomic_path(self.folder.weights) as temporary:
                     self.model.save_weights(temporary)
@@ -352,19 +303,14 @@ class Trainer:
                     "held is kept; the same command resumes from its last checkpoint"
                 ) from error
 
-    def _assign_best(self):
-        for weight, best in zip(self.model.weights, self._best_weights.values, strict=True):
-            weight.assign(best)
-
     def _best_model(self):
         """The model with its best weights, in float32 as it will be loaded."""
-        self._assign_best()
         if self.config.mixed_precision == "none":
-            return self.model
-        with self.strategy.scope():
-            model = models.create(self.model_config)
-        for weight, best in zip(model.weights, self._best_weights.values, strict=True):
-            weight.assign(best)
+            model = self.model
+        else:
+            with self.strategy.scope():
+                model = models.create(self.model_config)
+        self._best.copy_to(model)
         return model
 
     @contextlib.contextmanager
@@ -373,57 +319,11 @@ class Trainer:
         if not self.config.ema_momentum:
             yield
             return
-        with self._current_weights_kept():
+        with own_weights_kept(self.model):
             self.optimizer.finalize_variable_values(self.model.trainable_variables)
             self.steps.estimate_statistics(epoch)
             yield
 
-    @contextlib.contextmanager
-    def _current_weights_kept(self):
-        """A context after which the model has the weights again that it has now."""
-        current = [tf.identity(w.value) for w in self.model.weights]
-        try:
-            yield
-        finally:
-            for weight, value in zip(self.model.weights, current, strict=True):
-                weight.assign(value)
-
     @property
     def _advice(self):
         return f"the last good checkpoint is kept in {self.folder.checkpoints}; a smaller --learning_rate may help"
-
-
-@contextlib.contextmanager
-def compute_dtype(mixed_precision):
-    """A context in which new layers compute in bfloat16 or float16, with weights in float32."""
-    before = keras.config.dtype_policy()
-    if mixed_precision != "none":
-        keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def create_optimizer(config, variables, steps_per_epoch):
-    """The Keras optimiser that a `TrainingConfig` describes; for float16 within one that scales the loss."""
-    cls = optimizers.NormalizedAdam if config.optimizer == "normalized_adam" else keras.optimizers.Adam
-    learning_rate = config.learning_rate
-    if config.learning_rate_decay_epochs:
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            learning_rate, config.learning_rate_decay_epochs * steps_per_epoch
-        )
-    optimizer = cls(
-        learning_rate=learning_rate,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        weight_decay=config.weight_decay or None,
-        use_ema=config.ema_momentum > 0,
-        ema_momentum=config.ema_momentum or 0.99,
-        ema_overwrite_frequency=None,
-    )
-    if config.weight_decay:
-        # Neither biases nor what belongs to the prior. By variable: Keras' `var_names` are searched for in whole paths.
-        optimizer.exclude_from_weight_decay(var_list=[v for v in variables if "kernel" not in v.name])
-    return keras.optimizers.LossScaleOptimizer(optimizer) if config.mixed_precision == "float16" else optimizer

@@ -10,6 +10,7 @@ import re
 
 from vampzoo import datasets
 from vampzoo.config import MODEL_TITLES
+from vampzoo.errors import InvalidValue
 
 PRIOR_DESCRIPTIONS = {
     "standard": "standard normal prior",
@@ -30,7 +31,7 @@ def selected_by(config):
 def check_license(license):
     """Raises ValueError if a text cannot be the short name of a licence, as the hub's model cards have them."""
     if not _LICENSE_NAME.fullmatch(license):
-        raise ValueError(
+        raise InvalidValue(
             f"license={license!r} is no short name of a licence, such as mit, apache-2.0, cc-by-4.0, other or unknown"
         )
 

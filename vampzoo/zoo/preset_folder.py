@@ -13,12 +13,13 @@ import warnings
 
 from vampzoo import files
 from vampzoo.config import ModelConfig
+from vampzoo.errors import VampzooError
 from vampzoo.files import CONFIG, VARIABLES, WEIGHTS, WEIGHTS_MAP
 
 CHECKSUMS = "SHA256SUMS"
 
 
-class ZooError(ValueError):
+class ZooError(VampzooError, ValueError):
     """A preset or run folder that does not exist or is damaged; the message names the file and what is valid."""
 
 

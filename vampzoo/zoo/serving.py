@@ -25,6 +25,7 @@ import keras
 import tensorflow as tf
 
 from vampzoo import random
+from vampzoo.models.importance import importance_bound
 from vampzoo.zoo import weights
 
 # With these the largest request keeps the memory below a few gigabytes in the largest model of the zoo.
@@ -69,19 +70,22 @@ class ServedModel:
         }
         if self.num_components:
             result["sample_component"] = (self.sample_component, [component, n, seed])
-        if hasattr(self.model.prior_layer, "pseudo_inputs"):
+        if self.model.prior_layer.has_pseudo_inputs:
             result["pseudo_inputs"] = (self.pseudo_inputs, [])
         return result
 
     def prior_parameters(self):
+        """The prior's parameters, read from their variables."""
         return self._make_parameters(tf.convert_to_tensor(variable) for variable in self.prior_variables)
 
     # === Signatures ===
 
     def reconstruct(self, images):
+        """images [B, H, W, C] -> images, from the posterior means."""
         return {"images": self.model.call(self._images(images), random.key(0))}
 
     def encode(self, images):
+        """images [B, H, W, C] -> mean and scale of each layer's posterior, [B, M] each."""
         outputs = {}
         for name, q in self.model.posterior(self._images(images)).items():
             outputs[f"{name}_mean"], outputs[f"{name}_scale"] = q.mean(), q.stddev()
@@ -95,27 +99,32 @@ class ServedModel:
         return {"images": self.model.decode(z, seed=random.key(0))}
 
     def sample(self, n, seed):
+        """n, seed [2] -> images [n, H, W, C] drawn from the model."""
         n = _in_range(n, 1, MAX_SAMPLES, "n")
         return {"images": self.model.ancestral(n, random.key(seed, 0), None, self.prior_parameters())}
 
     def sample_component(self, component, n, seed):
+        """component, n, seed [2] -> images [n, H, W, C] drawn around one component of the prior."""
         n = _in_range(n, 1, MAX_SAMPLES, "n")
         component = _in_range(component, 0, self.num_components - 1, "component")
         return {"images": self.model.ancestral(n, random.key(seed, 0), component, self.prior_parameters())}
 
     def elbo(self, images, seed):
+        """images [B, H, W, C], seed [2] -> elbo, distortion and rate, [B] each, nats."""
         images = self._images(images)
         noise = self.model.draw_noise(tf.shape(images)[0], random.key(seed))
         terms = self.model.elbo_terms(images, noise, self.prior_parameters())
         return {"elbo": terms.log_weight, "distortion": terms.distortion, "rate": terms.rate}
 
     def log_likelihood(self, images, num_samples, seed):
+        """images [B, H, W, C], num_samples, seed [2] -> log_likelihood [B], nats."""
         images = self._images(images)
         num_samples = _in_range(num_samples, 1, MAX_IMPORTANCE_SAMPLES, "num_samples")
-        bound = self.model.importance_bound(images, num_samples, random.key(seed), 0, self.prior_parameters())
+        bound = importance_bound(self.model, images, num_samples, random.key(seed), 0, self.prior_parameters())
         return {"log_likelihood": bound}
 
     def pseudo_inputs(self):
+        """-> the pseudo-inputs [K, H, W, C]."""
         return {"pseudo_inputs": self.model.pseudo_inputs}
 
     def _images(self, images):

@@ -5,10 +5,12 @@ Nothing outside the benchmark imports these modules, and they need the extra `be
 
 import importlib
 
+from vampzoo.errors import InvalidValue
+
 PEERS = ("torch", "torch_compile", "pythae")
 
 
-class Unsupported(ValueError):
+class Unsupported(InvalidValue):
     """The peer has no such model or prior."""
 
 

@@ -86,6 +86,7 @@ class ConvHVAE(torch_mlp.HVAE):
         self.to(memory_format=torch.channels_last)
 
     def create_decoder(self, config):
+        """Makes the modules of p(x|z1, z2)."""
         shape, units = config.image_shape, config.hidden_units
         self.p_x_z1, self.p_x_z2 = Gate(config.z1_size, units), Gate(config.z2_size, units)
         self.p_x = nn.Sequential(
@@ -101,6 +102,7 @@ class PixelHVAE(ConvHVAE):
     """The twin of vampzoo's PixelHVAE."""
 
     def create_decoder(self, config):
+        """Makes the modules of p(x|z1, z2)."""
         shape, filters, depth = config.image_shape, 64, 8
         self.images = Images(shape)
         self.map_z1, self.map_z2 = Gate(config.z1_size, math.prod(shape)), Gate(config.z2_size, math.prod(shape))

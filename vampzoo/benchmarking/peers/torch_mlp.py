@@ -59,6 +59,7 @@ class Twin(nn.Module):
             self.pseudo_inputs = None
 
     def log_prior(self, z, encoder):
+        """log p(z), [B], of z [B, M]."""
         if self.pseudo_inputs is None:
             return log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
         means, log_vars = (t.double() for t in encoder(self.pseudo_inputs.clamp(0.0, 1.0)))  # [K, M]
@@ -85,6 +86,7 @@ class VAE(Twin):
         return {"q_z_network": self.q_z, "p_x_network": self.p_x}
 
     def loss(self, x, noise, beta):
+        """The mean of distortion + beta * rate over x [B, D], nats."""
         z, log_q = draw(*self.q_z(x), noise[0])
         rate = log_q - self.log_prior(z, self.q_z)
         return (distortion(self.p_x(z), x) + beta * rate).mean()
@@ -107,6 +109,7 @@ class HVAE(Twin):
         self.latent_sizes = (m2, m1)
 
     def networks(self):
+        """{name of the model's network: its twin}, in the order of its weights."""
         return {
             "q_z2_network": self.q_z2,
             "q_z1_features": self.q_z1_features,
@@ -116,9 +119,11 @@ class HVAE(Twin):
         }
 
     def decoder_networks(self):
+        """The part of `networks` that is p(x|z1, z2)."""
         return {"p_x_network": nn.ModuleList([self.p_x_z1, self.p_x_z2, self.p_x])}
 
     def loss(self, x, noise, beta):
+        """The mean of distortion + beta * rate over x [B, D], nats."""
         z2, log_q_z2 = draw(*self.q_z2(x), noise[0])
         z1, log_q_z1 = draw(*self.q_z1(torch.cat([self.q_z1_features(x), self.q_z1_latent(z2)], 1)), noise[1])
         rate = log_q_z2 - self.log_prior(z2, self.q_z2) + log_q_z1 - log_normal(z1, *self.p_z1(z2))

@@ -1,0 +1,78 @@
+"""The importance-sampled log-likelihood (section 5.2; Burda et al., 2016): one driver for methods, evaluation and serving.
+
+Dimensions: B images, S importance samples, M latents of a layer, (H, W, C) image. Log-densities in nats.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from vampzoo import random
+
+
+def on_one_device(function, *batches):
+    """The simplest way to map over the rows of a batch (`vampzoo.training.map_rows_over_replicas` gives others)."""
+    return function(*batches)
+
+
+def importance_bound(model, x, num_samples, seed, first_index=0, prior_parameters=None, log_weights=None):
+    """log 1/S sum_s p(x|z1,z2) p(z1|z2) p(z2) / (q(z1|x,z2) q(z2|x)), per image and in graph mode.
+
+    One image at a time: all its samples share the work that depends on x alone. The draws are made out here
+    and handed to `log_weights`, as XLA is slow at random numbers on a CPU.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+        x: [B, H, W, C].
+        num_samples: S, scalar int32.
+        seed: int32 [2].
+        first_index: index of the first image in the whole dataset: an image's draws depend on its own index, not on
+            how the dataset is cut into batches.
+        prior_parameters: result of `model.prior_parameters`, to encode the pseudo-inputs once for many calls.
+        log_weights: `model.log_weights`, or that function compiled.
+
+    Returns:
+        [B], nats.
+    """
+    parameters = model.prior_parameters() if prior_parameters is None else prior_parameters
+    log_weights = log_weights or model.log_weights
+    chunk = tf.minimum(model.importance_chunk, num_samples)
+    num_chunks = -(-num_samples // chunk)
+    # Equal chunks, so that one compiled program serves them all; the few draws beyond S get weight 0.
+    chunk = -(-num_samples // num_chunks)
+
+    def one_image(i):
+        # That it is one must be known when the graph is made: see `distributions.log_prob_of_draws`.
+        x_i = tf.ensure_shape(x[i : i + 1], [1, *model.image_shape])  # [1, H, W, C]
+        image_seed = random.fold_in(seed, first_index + i)
+        total = tf.constant(-np.inf)
+        for c in tf.range(num_chunks):
+            log_w = log_weights(x_i, model.draw_noise(chunk, random.fold_in(image_seed, c)), parameters)  # [chunk]
+            log_w = tf.where(c * chunk + tf.range(chunk) < num_samples, log_w, -np.inf)
+            total = tf.reduce_logsumexp(tf.stack([total, tf.reduce_logsumexp(log_w)]))
+        return total
+
+    totals = tf.map_fn(one_image, tf.range(tf.shape(x)[0]), fn_output_signature=tf.float32, parallel_iterations=1)
+    return totals - tf.math.log(tf.cast(num_samples, tf.float32))
+
+
+def compiled_importance_bound(model, jit_compile=True, map_rows=on_one_device):
+    """`importance_bound` of a model, compiled at its first call.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+        jit_compile: whether XLA compiles the arithmetic, which takes seconds once and repays them after a few images.
+        map_rows: called as `map_rows(function, *batches)`, splits the rows of a batch over several devices.
+
+    Returns:
+        A function (x [B, H, W, C], num_samples, seed [2], first_index, prior_parameters) -> [B], nats.
+    """
+    log_weights = tf.function(model.log_weights, jit_compile=jit_compile)
+
+    @tf.function
+    def bound(x, num_samples, seed, first_index, prior_parameters):
+        def rows(x, index):
+            return importance_bound(model, x, num_samples, seed, index[0], prior_parameters, log_weights)
+
+        return map_rows(rows, x, first_index + tf.range(tf.shape(x)[0]))
+
+    return bound
