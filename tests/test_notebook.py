@@ -32,5 +32,6 @@ def test_notebook_runs(notebook, tmp_path, monkeypatch):
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     kinds = [kind for output in outputs for kind in output.get("data", {})]
     assert kinds.count("image/png") == 7
-    shown = next(output.data["text/html"] for output in outputs if "text/html" in output.get("data", {}))
+    table, shown = (output.data["text/html"] for output in outputs if "text/html" in output.get("data", {}))
+    assert "hvae_vampprior_tiny" in table and "<th>licence</th>" in table
     assert "hvae_vampprior_tiny" in shown and "trained on glyphs" in shown

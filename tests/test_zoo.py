@@ -44,10 +44,10 @@ def test_loads_a_run_folder(run):
 def test_loads_a_preset_by_name_and_by_path(run, preset, monkeypatch):
     assert vampzoo.presets(preset.parent) == ["tiny"]
     assert same_weights(vampzoo.load("tiny", zoo_dir=preset.parent), run[1])
-    assert zoo.find(preset) == preset
+    assert zoo.find(preset) == (preset, "tiny")
     monkeypatch.setenv("VAMPZOO_ZOO", str(preset.parent))
     assert vampzoo.presets() == ["tiny"]
-    assert zoo.find("tiny") == preset
+    assert zoo.find("tiny") == (preset, "tiny")
 
 
 def test_an_export_in_progress_is_no_preset(preset):

@@ -37,7 +37,7 @@ _SUBMODULES = (
     "training",
     "zoo",
 )
-_FROM_ZOO = ("load", "presets")
+_FROM_ZOO = ("load", "presets", "push")
 
 
 # Public names of modules inside a room.

@@ -15,7 +15,8 @@ from vampzoo.errors import InvalidValue
 FLAGS = flags.FLAGS
 
 _GROUP = "evaluation"
-flags.DEFINE_string("run_dir", None, "run folder, preset folder or preset name", module_name=_GROUP)
+flags.DEFINE_string("run_dir", None, "run folder, preset folder, preset name or hf://OWNER/NAME", module_name=_GROUP)
+flags.DEFINE_string("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
 flags.DEFINE_string("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_GROUP)
 flags.DEFINE_string("manual_dir", None, "folder with source files that so need no download", module_name=_GROUP)
 flags.DEFINE_string("data_file", None, "for a run on --dataset=npz: the file", module_name=_GROUP)
@@ -34,7 +35,7 @@ def main(argv):
     from vampzoo import datasets, zoo
     from vampzoo.evaluation import report
 
-    folder = zoo.find(FLAGS.run_dir)
+    folder, _ = zoo.find(FLAGS.run_dir, FLAGS.zoo_dir)
     if (folder / zoo.CHECKSUMS).exists() and not FLAGS.out:
         raise InvalidValue(f"--out is missing: {folder} is a preset, into which nothing is written")
     model = zoo.load(folder)

@@ -97,9 +97,8 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False, 
         raise zoo.ZooError(f"{run_dir / zoo.CONFIG} lacks {sorted(missing)}: not the configuration of a run")
     writing.check_name(name, model_config, config["data"]["dataset"])
     card.check_license(license)
-    from_data = model_config.prior == "vampprior" and config["training"].get("pseudo_inputs_from_data")
-    if (model_config.prior == "vampprior_data" or from_data) and not allow_training_images:
-        reason = "began as training images" if from_data else "are training images"
+    if zoo.shows_training_images(config) and not allow_training_images:
+        reason = "are training images" if model_config.prior == "vampprior_data" else "began as training images"
         raise zoo.ZooError(
             f"the pseudo-inputs of {run_dir} {reason}, and a preset would hold them. If you may publish those, give "
             "--allow_training_images"

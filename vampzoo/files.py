@@ -7,6 +7,7 @@ import pathlib
 
 CONFIG = "config.json"  # what run folders and presets have in common
 WEIGHTS = "model.weights.h5"  # of run folders, and of presets that older versions exported
+CHECKSUMS = "SHA256SUMS"  # of presets
 VARIABLES = "variables/variables"  # in the folder of a SavedModel: the prefix of its checkpoint's files
 WEIGHTS_MAP = "assets.extra/weights.json"  # there: where in the checkpoint each weight of the model is
 

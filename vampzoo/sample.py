@@ -14,7 +14,8 @@ from vampzoo.errors import InvalidValue
 FLAGS = flags.FLAGS
 
 _GROUP = "sampling"
-flags.DEFINE_string("run_dir", None, "run folder, preset folder or preset name", module_name=_GROUP)
+flags.DEFINE_string("run_dir", None, "run folder, preset folder, preset name or hf://OWNER/NAME", module_name=_GROUP)
+flags.DEFINE_string("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
 flags.DEFINE_integer("n", 64, "number of images", module_name=_GROUP)
 flags.DEFINE_integer("seed", 0, "decides the images", module_name=_GROUP)
 flags.DEFINE_integer("component", None, "draw around this pseudo-input only", module_name=_GROUP)
@@ -35,7 +36,7 @@ def main(argv):
     from vampzoo import figures, zoo
     from vampzoo.files import atomic_path
 
-    images = zoo.load(FLAGS.run_dir).sample(FLAGS.n, seed=FLAGS.seed, component=FLAGS.component)
+    images = zoo.load(FLAGS.run_dir, FLAGS.zoo_dir).sample(FLAGS.n, seed=FLAGS.seed, component=FLAGS.component)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(out) as temporary:
         np.save(temporary, images) if out.suffix == ".npy" else figures.save_grid(temporary, images)

@@ -31,8 +31,10 @@ class LatentVariableModel(keras.Model):
         image_shape: (H, W, C).
     """
 
-    title = ""  # name of the preset or run, and of its data: `vampzoo.load` sets them
+    title = ""  # name of the preset or run, of its data, and its folder: `vampzoo.load` sets them
     trained_on = ""
+    loaded_from = None
+    model_config = None  # the `ModelConfig` that `vampzoo.models.create` made it of
 
     importance_chunk = 1000  # samples of one image that are evaluated at once: bounds the memory, not the result
 

@@ -20,7 +20,9 @@ def create(config, seed=0):
     # Each network gets a seed of its own, so that changing one leaves the others' initial weights as they are.
     seeds = (10 * seed + i for i in range(10))
     prior = create_prior(config, next(seeds))
-    return _BUILDERS[config.model](config, prior, seeds)
+    model = _BUILDERS[config.model](config, prior, seeds)
+    model.model_config = config
+    return model
 
 
 def create_prior(config, seed):

@@ -1,19 +1,21 @@
 """What is published: presets that load in one line, their cards, and the SavedModels that TensorFlow Serving runs."""
 
+from vampzoo.zoo.errors import ZooError
 from vampzoo.zoo.listing import INDEX, Preset, Presets, presets, write_index
 from vampzoo.zoo.preset_folder import (
     CHECKSUMS,
     CONFIG,
     WEIGHTS,
-    ZooError,
     find,
     latest_version,
     load,
     read_config,
+    shows_training_images,
     verify,
     write_checksums,
     zoo_folder,
 )
+from vampzoo.zoo.pushing import push
 
 __all__ = [
     "CHECKSUMS",
@@ -27,7 +29,9 @@ __all__ = [
     "latest_version",
     "load",
     "presets",
+    "push",
     "read_config",
+    "shows_training_images",
     "verify",
     "write_checksums",
     "write_index",

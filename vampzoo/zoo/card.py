@@ -132,7 +132,7 @@ def _front_matter(metrics):
         "license": metrics.get("license", UNKNOWN_LICENSE),
         "library_name": "vampzoo",
         "pipeline_tag": "unconditional-image-generation",
-        "tags": ["keras", "tensorflow", "variational-autoencoder", model, prior],
+        "tags": ["vampzoo", "keras", "tensorflow", "variational-autoencoder", model, prior],
     }
     # Data of one's own has no name that a stranger could look for.
     if (hub_name := dataset.removeprefix("tfds:")) in datasets.DATASETS or dataset.startswith("tfds:"):

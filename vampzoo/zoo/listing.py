@@ -6,8 +6,8 @@ import json
 import pathlib
 
 from vampzoo import config, datasets, files
-from vampzoo.zoo import preset_folder
-from vampzoo.zoo.preset_folder import ZooError
+from vampzoo.zoo import hub, preset_folder
+from vampzoo.zoo.errors import ZooError
 
 INDEX = "index.json"
 HEADS = ("preset", "model", "prior", "data", "the paper", "ours", "licence", "MiB")
@@ -123,7 +123,8 @@ def presets(zoo_dir=None, *, model=None, prior=None, dataset=None):
         vampzoo.presets(model="hvae", dataset="caltech101")
 
     Args:
-        zoo_dir: as for `zoo_folder`.
+        zoo_dir: a folder of presets, or "hf://OWNER"; None: the environment's VAMPZOO_ZOO, or what came with this
+            installation.
         model: one of `vampzoo.config.MODELS`; None: any.
         prior: one of `vampzoo.config.PRIORS`; None: any.
         dataset: a dataset, or a part of its name ("mnist"); None: any.
@@ -138,8 +139,11 @@ def presets(zoo_dir=None, *, model=None, prior=None, dataset=None):
     for what, value, valid in (("model", model, config.MODELS), ("prior", prior, config.PRIORS)):
         if value is not None and value not in valid:
             raise ZooError(f"{what}={value!r} is unknown; the valid values are: {', '.join(valid)}")
-    folder = preset_folder.zoo_folder(zoo_dir)
-    found = (Preset(name, facts(folder / name)) for name in preset_folder.names(folder))
+    if owner := preset_folder.zoo_owner(zoo_dir):
+        found = (Preset(name, _facts_on_the_hub(owner, name)) for name in hub.names(owner))
+    else:
+        folder = preset_folder.zoo_folder(zoo_dir)
+        found = (Preset(name, facts(folder / name)) for name in preset_folder.names(folder))
     return Presets(
         preset
         for preset in found
@@ -173,6 +177,14 @@ def facts(folder):
         pass
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Facts(**found, mebibytes=round(size / 2**20, 1))
+
+
+def _facts_on_the_hub(owner, name):
+    try:
+        folder = hub.fetch_description(hub.Address(owner, name))
+    except ZooError:  # tagged as one, and none
+        return Facts()
+    return dataclasses.replace(facts(folder), mebibytes=None)  # the weights are not here
 
 
 def write_index(zoo_dir):

@@ -13,17 +13,26 @@ import warnings
 
 from vampzoo import files
 from vampzoo.config import ModelConfig
-from vampzoo.errors import VampzooError
-from vampzoo.files import CONFIG, VARIABLES, WEIGHTS, WEIGHTS_MAP
-
-CHECKSUMS = "SHA256SUMS"
-
-
-class ZooError(VampzooError, ValueError):
-    """A preset or run folder that does not exist or is damaged; the message names the file and what is valid."""
-
+from vampzoo.files import CHECKSUMS, CONFIG, VARIABLES, WEIGHTS, WEIGHTS_MAP
+from vampzoo.zoo import hub
+from vampzoo.zoo.errors import ZooError
 
 # === Where presets are ===
+
+
+def zoo_owner(zoo_dir=None):
+    """The owner on the hub whose presets `zoo_dir`, or else the environment's VAMPZOO_ZOO, means; None if it is a folder.
+
+    Raises:
+        ZooError: if it is an address on the hub, but not that of an owner.
+    """
+    place = zoo_dir or os.environ.get("VAMPZOO_ZOO")
+    if not hub.is_address(place):
+        return None
+    address = hub.parse(place)
+    if address.name is not None:
+        raise ZooError(f"{place} is one preset; a zoo is a folder or the owner of many, {hub.SCHEME}{address.owner}")
+    return address.owner
 
 
 def zoo_folder(zoo_dir=None):
@@ -31,10 +40,12 @@ def zoo_folder(zoo_dir=None):
     in a wheel, the part of it that is shipped.
 
     Raises:
-        ZooError: if it does not exist.
+        ZooError: if it does not exist, or is on the hub.
     """
     for origin, value in (("zoo_dir", zoo_dir), ("VAMPZOO_ZOO", os.environ.get("VAMPZOO_ZOO"))):
         if value:
+            if hub.is_address(value):
+                raise ZooError(f"{origin}={value} is on the hub; here a folder is needed, given with zoo_dir")
             if not os.path.isdir(value):
                 raise ZooError(f"{origin}={str(value)!r} is not a folder")
             return pathlib.Path(value)
@@ -54,28 +65,41 @@ def names(folder):
 
 
 def find(name_or_path, zoo_dir=None):
-    """The folder that `load` would read.
+    """The folder that `load` would read, and the name of what is in it.
 
     Args:
-        name_or_path: a preset's name, or the path of a preset folder or run folder. A name comes before a path.
-        zoo_dir: as for `zoo_folder`.
+        name_or_path: a preset's name, or the path of a preset folder or run folder. A name comes before a path. Or an
+            address on the hub, hf://OWNER/NAME or hf://OWNER/NAME@REVISION, which is fetched into the hub's cache.
+        zoo_dir: as for `zoo_folder`; or hf://OWNER, where names are then looked for, unless there is a run folder here.
+
+    Returns:
+        (`pathlib.Path`, name).
 
     Raises:
         ZooError: if there is no such preset and no such folder; the message lists the presets.
     """
+    if hub.is_address(name_or_path):
+        address = hub.parse(name_or_path)
+        return hub.fetch(address), address.name
     path = pathlib.Path(name_or_path)
     is_name = len(path.parts) == 1 and not str(name_or_path).endswith(os.sep) and path.parts[0] not in (".", "..")
     problem = None
-    if is_name:
+    if is_name and (owner := zoo_owner(zoo_dir)):
+        if not (path / CONFIG).is_file():
+            return find(f"{hub.SCHEME}{owner}/{name_or_path}")
+    elif is_name:
         try:
             folder = zoo_folder(zoo_dir)
             if (folder / path / CHECKSUMS).is_file():
-                return folder / path
-            problem = f"the presets in {folder} are: {', '.join(names(folder)) or '(none)'}"
+                return folder / path, path.name
+            problem = (
+                f"the presets in {folder} are: {', '.join(names(folder)) or '(none)'}. Those on a hub have addresses, "
+                "hf://OWNER/NAME"
+            )
         except ZooError as error:
             problem = str(error)
     if (path / CONFIG).is_file():
-        return path
+        return path, path.resolve().name
     if path.is_dir():
         raise ZooError(f"{path} has no {CONFIG}: neither a preset folder nor a run folder")
     if is_name:
@@ -151,6 +175,17 @@ def read_config(folder):
         raise ZooError(f"{path} is no valid configuration: {error!r}") from error
 
 
+def shows_training_images(config):
+    """Whether the pseudo-inputs of a model are training images, or began as such and so may show them still.
+
+    Args:
+        config: contents of config.json.
+    """
+    prior = config["model"]["prior"]
+    from_data = config.get("training", {}).get("pseudo_inputs_from_data", False)
+    return prior == "vampprior_data" or (prior == "vampprior" and from_data)
+
+
 def load(name_or_path, zoo_dir=None):
     """Builds a model and gives it its trained weights.
 
@@ -158,16 +193,19 @@ def load(name_or_path, zoo_dir=None):
     unpickled, and no code from the folder runs.
 
     Args:
-        name_or_path: a preset's name, or the path of a preset folder or run folder.
-        zoo_dir: the folder with the presets; None: the environment's VAMPZOO_ZOO, or saved_models/ of the checkout.
+        name_or_path: a preset's name; the path of a preset folder or run folder; or an address on Hugging Face's hub,
+            "hf://OWNER/NAME" or, for ever the same weights, "hf://OWNER/NAME@COMMIT" (needs the extra `hub`).
+        zoo_dir: the folder with the presets, or "hf://OWNER"; None: the environment's VAMPZOO_ZOO, or what came with this
+            installation.
 
     Returns:
         A `vampzoo.models.LatentVariableModel`.
 
     Raises:
-        ZooError: for an unknown name (lists the valid ones), a missing file, or a damaged one (names it).
+        ZooError: for an unknown name (lists the valid ones), a missing file, or a damaged one (names it); for a preset on
+            the hub that is not in the cache if the hub cannot be reached.
     """
-    folder = find(name_or_path, zoo_dir)
+    folder, name = find(name_or_path, zoo_dir)
     if (folder / CHECKSUMS).is_file():
         verify(folder)
     config, model_config = read_config(folder)
@@ -192,6 +230,7 @@ def load(name_or_path, zoo_dir=None):
         raise ZooError(f"{path} cannot be read as the weights of the model in {CONFIG}: {error}") from error
     if bad := [weight.path for weight in model.weights if not np.all(np.isfinite(weight.numpy()))]:
         raise ZooError(f"{path} holds NaN or infinite values in {', '.join(bad)}")
-    model.title = folder.resolve().name
+    model.title = name
+    model.loaded_from = folder
     model.trained_on = str(config.get("data", {}).get("dataset", "unknown data"))
     return model

@@ -6,8 +6,9 @@ import re
 
 from vampzoo import config as configuration
 from vampzoo import datasets
+from vampzoo.files import CONFIG
 from vampzoo.zoo import card, preset_folder
-from vampzoo.zoo.preset_folder import CONFIG, ZooError
+from vampzoo.zoo.errors import ZooError
 
 NUM_SAMPLES = 100  # on the picture
 SAMPLES_SEED = 0
