@@ -156,7 +156,7 @@ def export(model, folder, name):
         name: under which it will be served; the warm-up requests carry it.
 
     Raises:
-        ValueError: if the files that were written do not hold the model's weights.
+        ZooError: if the files that were written do not hold the model's weights.
     """
     folder = pathlib.Path(folder)
     served = ServedModel(model)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo.files import VARIABLES, WEIGHTS_MAP
+from vampzoo.zoo.errors import ZooError
 
 
 def names(model):
@@ -24,7 +25,7 @@ def names(model):
         model: a `vampzoo.models.LatentVariableModel`.
 
     Raises:
-        ValueError: if a weight belongs to none of the networks that are attributes of the model.
+        ZooError: if a weight belongs to none of the networks that are attributes of the model.
     """
     found = {}
     # The prior's encoder is q(z2|x), too: of two names the later in the alphabet is taken, q_z2_network.
@@ -33,7 +34,7 @@ def names(model):
             for position, weight in enumerate(network.weights):
                 found[id(weight)] = f"{attribute}/{position}/{weight.name}"
     if nameless := [weight.path for weight in model.weights if id(weight) not in found]:
-        raise ValueError(f"weights {', '.join(nameless)} belong to no network that is an attribute of the model")
+        raise ZooError(f"weights {', '.join(nameless)} belong to no network that is an attribute of the model")
     return [found[id(weight)] for weight in model.weights]
 
 
@@ -47,7 +48,7 @@ def write_map(model, folder):
         folder: of the SavedModel, .../1.
 
     Raises:
-        ValueError: if the SavedModel lacks a weight.
+        ZooError: if the SavedModel lacks a weight.
     """
     checkpoint = tf.train.load_checkpoint(str(pathlib.Path(folder, VARIABLES)))
     keys = {}
@@ -57,7 +58,7 @@ def write_map(model, folder):
     found = {}
     for name, weight in zip(names(model), model.weights, strict=True):
         if not keys.get(bits := _bits(weight.numpy())):
-            raise ValueError(f"the SavedModel in {folder} does not hold the weight {name}")
+            raise ZooError(f"the SavedModel in {folder} does not hold the weight {name}")
         found[name] = keys[bits].pop(0)
     path = pathlib.Path(folder, WEIGHTS_MAP)
     path.parent.mkdir(exist_ok=True)
@@ -76,21 +77,21 @@ def read(model, folder):
         folder: of the SavedModel, .../1.
 
     Raises:
-        ValueError: if the map or the checkpoint is damaged or belongs to another model; the model is then as it was.
+        ZooError: if the map or the checkpoint is damaged or belongs to another model; the model is then as it was.
     """
     keys = json.loads(pathlib.Path(folder, WEIGHTS_MAP).read_text())
     expected = dict(zip(names(model), model.weights, strict=True))
     if not isinstance(keys, dict) or set(keys) != set(expected):
-        raise ValueError(f"{WEIGHTS_MAP} names other weights than the model has")
+        raise ZooError(f"{WEIGHTS_MAP} names other weights than the model has")
     try:
         checkpoint = tf.train.load_checkpoint(str(pathlib.Path(folder, VARIABLES)))
         shapes, dtypes = checkpoint.get_variable_to_shape_map(), checkpoint.get_variable_to_dtype_map()
         for name, weight in expected.items():
             key = keys[name]
             if shapes.get(key) != list(weight.shape) or dtypes[key] != weight.dtype:
-                raise ValueError(f"{name} is {weight.dtype} {list(weight.shape)}, and {key} of the checkpoint is not")
+                raise ZooError(f"{name} is {weight.dtype} {list(weight.shape)}, and {key} of the checkpoint is not")
         arrays = {name: checkpoint.get_tensor(keys[name]) for name in expected}
     except (tf.errors.OpError, RuntimeError, IndexError, TypeError) as error:  # all of these come from truncated files
-        raise ValueError(f"the checkpoint cannot be read: {error}") from error
+        raise ZooError(f"the checkpoint cannot be read: {error}") from error
     for name, weight in expected.items():
         weight.assign(np.asarray(arrays[name]))
