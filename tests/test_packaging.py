@@ -97,6 +97,8 @@ def test_from_a_wheel_the_preset_loads_and_configurations_are_found(installed, t
         "['hvae_vampprior_glyphs'] (2, 28, 28, 1)",
         "caltech101_silhouettes 0.0001",
     ], done.stderr
+    code = "import sys; sys.argv = ['x', '--run_dir=run', '--name=tiny']; from vampzoo import export; export.cli()"
+    assert "--zoo_dir is missing" in run(code, tmp_path, site=installed).stderr  # nothing goes into site-packages
     missing = run("import vampzoo; vampzoo.load('hvae_vampprior_frey')", tmp_path, site=installed)
     assert "no preset is called 'hvae_vampprior_frey'" in missing.stderr and "hvae_vampprior_glyphs" in missing.stderr
 

@@ -397,6 +397,10 @@ def test_training_images_are_not_exported_unless_asked_for(tmp_path, from_data):
         (["--run_dir=absent", "--name=Tiny Model"], "the name 'Tiny Model' may consist"),
         (["--run_dir=absent", "--name=tiny", "--license=All rights reserved"], "license='All rights reserved'"),
         (["--run_dir=absent", "--name=tiny", "--zoo_dir=."], "the run folder absent does not exist"),
+        (
+            ["--run_dir=absent", "--name=tiny", "--zoo_dir=hf://me"],
+            "zoo_dir=hf://me is on the hub; here a folder is needed",
+        ),
     ],
 )
 def test_program_says_what_is_wrong(arguments, message, tmp_path):

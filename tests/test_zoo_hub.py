@@ -189,7 +189,7 @@ def test_what_was_tampered_with_is_refused(server, pushed, python):
         (
             "sys.modules['huggingface_hub'] = None; vampzoo.load('hf://me/new')",
             {},
-            "needs a further package: pip install 'vampzoo[hub]'",
+            "needs a further package: pip install huggingface_hub",
         ),
     ],
 )

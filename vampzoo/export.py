@@ -30,7 +30,7 @@ flags.DEFINE_string("name", None, "of the preset: MODEL_PRIOR_DATASET, lower cas
 flags.DEFINE_string(
     "zoo_dir",
     None,
-    "folder with the presets (default: $VAMPZOO_ZOO, or saved_models/ of the checkout)",
+    "folder for the presets (default: $VAMPZOO_ZOO, or saved_models/ of the checkout)",
     module_name=_GROUP,
 )
 flags.DEFINE_string("note", "", "what the card should say about the data in addition", module_name=_GROUP)
@@ -53,12 +53,17 @@ def main(argv):
             raise InvalidValue(f"--{flag} is missing: {FLAGS[flag].help}")
     writing.check_characters(FLAGS.name)
     card.check_license(FLAGS.license)
-    if FLAGS.zoo_dir:
+    if FLAGS.zoo_dir and zoo.zoo_owner(FLAGS.zoo_dir) is None:
         pathlib.Path(FLAGS.zoo_dir).mkdir(parents=True, exist_ok=True)
+    zoo_dir = zoo.zoo_folder(FLAGS.zoo_dir)
+    if files.PACKAGE in zoo_dir.parents:
+        raise InvalidValue(
+            "--zoo_dir is missing: a folder for presets of yours; those of the installed package stay as they are"
+        )
     folder = export_preset(
         FLAGS.run_dir,
         FLAGS.name,
-        zoo.zoo_folder(FLAGS.zoo_dir),
+        zoo_dir,
         FLAGS.note,
         FLAGS.allow_training_images,
         FLAGS.license,

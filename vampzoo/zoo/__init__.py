@@ -14,6 +14,7 @@ from vampzoo.zoo.preset_folder import (
     verify,
     write_checksums,
     zoo_folder,
+    zoo_owner,
 )
 from vampzoo.zoo.pushing import push
 
@@ -36,4 +37,5 @@ __all__ = [
     "write_checksums",
     "write_index",
     "zoo_folder",
+    "zoo_owner",
 ]

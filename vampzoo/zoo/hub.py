@@ -146,7 +146,7 @@ def _hub(address):
         from huggingface_hub import errors
     except ImportError:
         raise ZooError(
-            f"{address} is on Hugging Face's hub, which needs a further package: pip install 'vampzoo[hub]'"
+            f"{address} is on Hugging Face's hub, which needs a further package: pip install huggingface_hub"
         ) from None
     try:
         yield hub
