@@ -32,7 +32,8 @@ def finish(run, log_likelihoods, fingerprint="f" * 64):
     (run.folder / "figures").mkdir(parents=True)
     (run.folder / "config.json").write_text(json.dumps(settings))
     (run.folder / "evaluation.json").write_text(json.dumps(evaluation))
-    training = {"epochs": 249, "best_epoch": 198, "train_seconds": 480.0}
+    training = {"epochs": 249, "best_epoch": 198, "validation_elbo": -130.5, "train_seconds": 480.0}
+    (run.folder / "history.csv").write_text("epoch,elbo\n1,-120.0\n")
     (run.folder / "training.json").write_text(json.dumps(training))
     np.save(run.folder / "figures" / "log_likelihoods.npy", values)
     return run

@@ -2,6 +2,7 @@
 
     python -m vampzoo.reproduce --table=1 --datasets=caltech101_silhouettes --models=vae,hvae --seeds=3
     python -m vampzoo.reproduce --figure=2 --num_components=10,50,100,500
+    python -m vampzoo.reproduce --notrain --runs_dir=results
     python -m vampzoo.reproduce --preset_table
 
 A run takes its settings from the configurations that come with vampzoo. Tables are written as Markdown and JSON, figures as
@@ -15,9 +16,9 @@ import sys
 
 from absl import flags
 
-from vampzoo import config, datasets, program
+from vampzoo import config, datasets, files, program
 from vampzoo.errors import InvalidValue, VampzooError
-from vampzoo.paper import cells
+from vampzoo.paper import cells, records
 
 FLAGS = flags.FLAGS
 
@@ -40,6 +41,7 @@ _HOW = "how"
 flags.DEFINE_string("runs_dir", "runs", "where run folders are and are made", module_name=_HOW)
 flags.DEFINE_string("out", "results", "folder for tables and figures", module_name=_HOW)
 flags.DEFINE_boolean("train", True, "train what is not complete; --notrain: show what is", module_name=_HOW)
+flags.DEFINE_boolean("record", True, "copy the record of each complete run to --out", module_name=_HOW)
 flags.DEFINE_boolean("dry_run", False, "list the runs and how far they are, and do nothing", module_name=_HOW)
 flags.DEFINE_list(
     "train_flags", [], "further flags of vampzoo.train, such as --epochs=50,--patience=10", module_name=_HOW
@@ -64,8 +66,12 @@ _DEFAULTS = {
 
 def main(argv):
     asked = [f"table {FLAGS.table}"] * bool(FLAGS.table) + [f"figure {FLAGS.figure}"] * bool(FLAGS.figure)
+    if not asked and not FLAGS.preset_table and not FLAGS.train:
+        return write_results()
     if len(asked) + FLAGS.preset_table != 1:
-        raise InvalidValue("give one of --table=1|2, --figure=2|3|4|5|6|7 and --preset_table")
+        raise InvalidValue(
+            "give one of --table=1|2, --figure=2|3|4|5|6|7 and --preset_table; or --notrain alone, to write RESULTS.md"
+        )
     if FLAGS.preset_table:
         return write_preset_table()
     what = asked[0]
@@ -90,6 +96,8 @@ def main(argv):
                 state = "complete"
             if state == "complete":
                 complete.append(run)
+                if FLAGS.record and pathlib.Path(FLAGS.out).resolve() != pathlib.Path(FLAGS.runs_dir).resolve():
+                    records.keep(run.folder, FLAGS.out)
         except KeyboardInterrupt:
             print(f"stopped; the same command goes on with {run.folder}", file=sys.stderr)
             return 128 + signal.SIGINT
@@ -146,7 +154,6 @@ def dry_run(runs, train_flags):
 
 def write(what, chosen, runs, complete):
     """Writes the table or figure of the complete runs; returns the paths."""
-    from vampzoo.files import atomic_path, write_text
     from vampzoo.paper import figures as paper_figures  # imports TensorFlow
     from vampzoo.paper import tables
 
@@ -160,27 +167,43 @@ def write(what, chosen, runs, complete):
         number = int(FLAGS.table)
         title = {1: "Table 1: test log-likelihood", 2: "Table 2: priors of the HVAE"}[number]
         data = tables.table(title, number, chosen, complete)
-        write_text(path.with_suffix(".json"), json.dumps({**data, "incomplete": incomplete}, indent=2) + "\n")
-        write_text(path.with_suffix(".md"), tables.markdown(data, incomplete))
+        files.write_text(path.with_suffix(".json"), json.dumps({**data, "incomplete": incomplete}, indent=2) + "\n")
+        files.write_text(path.with_suffix(".md"), tables.markdown(data, incomplete))
         return [str(path.with_suffix(suffix)) for suffix in (".json", ".md")]
-    with atomic_path(path.with_suffix(".png")) as temporary:
+    with files.atomic_path(path.with_suffix(".png")) as temporary:
         data = paper_figures.draw(int(FLAGS.figure), complete, temporary, FLAGS.data_dir, FLAGS.manual_dir)
     if data is None:
         return [str(path.with_suffix(".png"))]
-    write_text(path.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
+    files.write_text(path.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
     return [str(path.with_suffix(suffix)) for suffix in (".json", ".png")]
+
+
+def write_results():
+    """Writes RESULTS.md beside the folder of records, and Table 1 into README.md if that has a place for it."""
+    from vampzoo.paper import summary  # imports TensorFlow
+
+    folder = pathlib.Path(FLAGS.runs_dir)
+    if not folder.is_dir():
+        raise InvalidValue(f"--runs_dir={folder} is no folder: it is to hold the records of runs")
+    written = [folder.parent / "RESULTS.md"]
+    files.write_text(written[0], summary.markdown(folder))
+    readme = folder.parent / "README.md"
+    if readme.is_file() and summary.has_place(readme.read_text()):
+        files.write_text(readme, summary.with_table_1(readme.read_text(), folder))
+        written.append(readme)
+    print(json.dumps({"written": [str(path) for path in written]}))
+    return 0
 
 
 def write_preset_table():
     """Writes the table of presets from what their folders record, for people and for programs."""
     from vampzoo import zoo
-    from vampzoo.files import write_text
 
     folder = zoo.zoo_folder(FLAGS.zoo_dir)
     presets = zoo.presets(folder)
     if not presets:
         raise InvalidValue(f"{folder} holds no preset")
-    write_text(folder / "README.md", presets.markdown())
+    files.write_text(folder / "README.md", presets.markdown())
     zoo.write_index(folder)
     print(json.dumps({"written": [str(folder / name) for name in ("README.md", zoo.INDEX)]}))
     return 0

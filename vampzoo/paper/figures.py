@@ -7,6 +7,7 @@ import numpy as np
 from vampzoo import datasets, figures, zoo
 from vampzoo.config import MODEL_TITLES
 from vampzoo.errors import InvalidValue
+from vampzoo.paper import records
 from vampzoo.paper.tables import PRIOR_TITLES
 
 NUM_IMAGES = 49  # in one panel
@@ -152,7 +153,7 @@ def _histograms(path, runs):
         axes.axis("off")
     shown = []
     for axes, run in zip(grid.flat, runs, strict=False):
-        values = np.load(run.folder / "figures" / "log_likelihoods.npy")
+        values = records.log_likelihoods(run.folder)
         axes.hist(values, bins=100)
         axes.axvline(values.mean(), color="black", linewidth=1)
         axes.set(title=_title(run), xlabel="test log-likelihood (nats)", ylabel="images")

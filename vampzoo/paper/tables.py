@@ -5,6 +5,7 @@ import numpy as np
 from vampzoo import config, datasets, evaluation
 from vampzoo.config import MODEL_TITLES
 from vampzoo.errors import InvalidValue
+from vampzoo.paper import records
 from vampzoo.paper import results as paper
 
 PRIOR_TITLES = {**config.PRIOR_TITLES, "weighted": "VampPrior, weighted"}
@@ -74,7 +75,7 @@ def gain(run, reference):
 
     Far better known than either log-likelihood, since what images differ in cancels.
     """
-    a, b = (np.load(r.folder / "figures" / "log_likelihoods.npy").astype(np.float64) for r in (run, reference))
+    a, b = (records.log_likelihoods(r.folder) for r in (run, reference))
     return evaluation.mean_and_standard_error(a - b)
 
 

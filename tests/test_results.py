@@ -1,0 +1,105 @@
+"""The records of runs, and what is said of them: RESULTS.md, README.md and the headers of the configurations."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from test_reproduce import finish
+
+from vampzoo.paper import cells, records, summary
+
+PROJECT = pathlib.Path(__file__).parents[1]
+RESULTS = PROJECT / "results"
+CALTECH = "caltech101_silhouettes"
+RECORDED = sorted(path.parent.name for path in RESULTS.glob("*/evaluation.json"))
+
+needs_records = pytest.mark.skipif(not RECORDED, reason="there are no records beside the tests")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two seeds of a standard prior and a VampPrior: on each image the VampPrior is better by 4 and 6."""
+    images = 20 * np.random.default_rng(0).standard_normal(100) - 110
+    grid = cells.grid([CALTECH], ["hvae"], ["standard", "vampprior"])
+    made = cells.runs(grid, 2, tmp_path / "runs")
+    for run in made:
+        shift = (4 + 2 * run.seed + 0.1 * np.arange(100) / 100) * (run.cell.prior == "vampprior")
+        finish(run, images + shift)
+    return made
+
+
+def test_a_record_is_the_run_without_its_weights(runs, tmp_path):
+    (runs[0].folder / "model.weights.h5").write_bytes(b"weights")
+    record = records.keep(runs[0].folder, tmp_path / "results")
+    assert sorted(path.name for path in record.iterdir()) == sorted([*records.FILES, records.LIKELIHOODS])
+    for name in records.FILES:
+        assert (record / name).read_bytes() == (runs[0].folder / name).read_bytes()
+    np.testing.assert_allclose(records.log_likelihoods(record), records.log_likelihoods(runs[0].folder), rtol=1e-6)
+    assert records.keep(runs[0].folder, tmp_path / "results") == record  # again: it is replaced
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [record.name]
+
+
+def test_an_incomplete_run_leaves_no_record(runs, tmp_path):
+    (runs[0].folder / "training.json").unlink()
+    with pytest.raises(ValueError, match=r"has no training.json: it is not complete"):
+        records.keep(runs[0].folder, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_md_says_what_the_records_say(runs, tmp_path):
+    for run in runs:
+        records.keep(run.folder, tmp_path / "results")
+    text = summary.markdown(tmp_path / "results")
+    values = [run.evaluation()["log_likelihood"] for run in runs if run.cell.prior == "vampprior"]
+    assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} (2)" in text
+    assert "-108.28" in text and "-112.08" in text  # the paper's
+    assert "| Caltech 101 Silhouettes | HVAE | VampPrior | 2 | +5.05 ± 0.00 | +3.80 |" in text
+    assert "hvae_vampprior_caltech101_silhouettes_seed1" in text
+
+
+def test_table_1_goes_into_its_place(runs, tmp_path):
+    records.keep(runs[0].folder, tmp_path / "results")
+    text = f"before\n{summary.START}\nold\n{summary.END}\nafter\n"
+    new = summary.with_table_1(text, tmp_path / "results")
+    assert new.startswith("before\n") and new.endswith(f"{summary.END}\nafter\n") and "old" not in new
+    assert summary.with_table_1(new, tmp_path / "results") == new
+
+
+@needs_records
+def test_results_md_is_up_to_date():
+    assert (PROJECT / "RESULTS.md").read_text() == summary.markdown(RESULTS)
+
+
+@needs_records
+def test_the_readme_shows_the_same_table():
+    readme = (PROJECT / "README.md").read_text()
+    assert summary.has_place(readme)
+    assert summary.with_table_1(readme, RESULTS) == readme
+
+
+@needs_records
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_record_fits_together(name):
+    folder = RESULTS / name
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    values = records.log_likelihoods(folder)
+    assert len(values) == evaluation["num_images"]
+    assert values.mean() == pytest.approx(evaluation["log_likelihood"], abs=1e-3)
+    assert sum(path.stat().st_size for path in folder.glob("*.npz")) <= 40 * 1024
+
+
+QUOTED = re.compile(r"results/(\w+): (-?[\d.]+) \+- ([\d.]+)")
+
+
+@needs_records
+@pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.flags")), ids=lambda path: path.name)
+def test_numbers_of_a_configuration_are_those_of_its_record(path):
+    """A header quotes a record as "results/NAME: VALUE +- ERROR"."""
+    text = path.read_text().replace("\n# ", " ")
+    for name, value, error in QUOTED.findall(text):
+        result = json.loads((RESULTS / name / "evaluation.json").read_text())
+        measure = "bits_per_dimension" if "bits_per_dimension" in result else "log_likelihood"
+        digits = len(value.partition(".")[2])
+        assert (value, error) == (f"{result[measure]:.{digits}f}", f"{result[measure + '_stderr']:.{digits}f}")

@@ -1,0 +1,224 @@
+"""RESULTS.md: the paper's Tables 1 and 2 with our numbers beside them, from the records of runs, never by hand."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from vampzoo import datasets, evaluation
+from vampzoo.config import MODEL_TITLES
+from vampzoo.paper import cells, records, tables
+from vampzoo.paper import results as paper
+
+MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae")  # the columns of Table 1
+ORDER = (
+    "static_mnist",
+    "dynamic_mnist",
+    "omniglot",
+    "caltech101_silhouettes",
+    "frey_faces",
+    "histopathology",
+    "glyphs",
+)
+MAX_SEEDS = 10
+UNRECORDED = "unrecorded.json"  # runs of which the number is known and the record was not kept
+LEARNING_RATES = "learning_rates.json"
+NOTES = "notes.md"  # what is to be said beside the tables
+
+
+def complete_runs(results_dir):
+    """The runs of the paper's cells of which `results_dir` holds complete records, in the order of the tables."""
+    grid = cells.grid(ORDER, MODELS, cells.COLUMNS)
+    runs = cells.runs(grid, MAX_SEEDS, results_dir)
+    return [run for run in runs if run.folder.is_dir() and run.state() == "complete"]
+
+
+def markdown(results_dir):
+    """The text of RESULTS.md.
+
+    Args:
+        results_dir: folder with the records of runs, and `UNRECORDED`, `LEARNING_RATES` and `NOTES` if there are any.
+    """
+    results_dir = pathlib.Path(results_dir)
+    runs = complete_runs(results_dir)
+    sections = [
+        "# Results",
+        "Written by `python -m vampzoo.reproduce --notrain --runs_dir=results` from the records in [results/](results): "
+        "configuration, history, evaluation and the log-likelihood of each test image of each run. Nats, higher is better; "
+        "bits per dimension for grey images (Frey Faces, Histopathology), lower is better. Importance-sampled with "
+        "S = 5,000 on all test images unless a mark says otherwise. All runs on 2 CPU cores.",
+        "## Table 1: test log-likelihood",
+        table_1(runs, unrecorded(results_dir)),
+        "## What the VampPrior gains over the standard prior",
+        "On the same test images, seed by seed: mean of the paired differences ± their standard error over images. For grey "
+        "images in nats an image, too.",
+        gains(runs),
+        "## Table 2: priors of the HVAE",
+        priors(runs),
+        "## Data",
+        "\n".join(data(runs)),
+        "## How the runs were trained",
+        training(runs),
+    ]
+    if (results_dir / LEARNING_RATES).is_file():
+        rates = learning_rates(json.loads((results_dir / LEARNING_RATES).read_text()))
+        sections += ["## The learning rate", rates]
+    if (results_dir / NOTES).is_file():
+        sections.append((results_dir / NOTES).read_text().strip())
+    for picture in sorted(results_dir.glob("figure*.png")):
+        number = picture.stem.removeprefix("figure")
+        sections.append(f"![Figure {number}]({results_dir.name}/{picture.name})\n\n*The paper's Figure {number}.*")
+    return "\n\n".join(sections) + "\n"
+
+
+# README.md shows Table 1 between these two.
+START, END = "<!-- Table 1, written by vampzoo.reproduce -->", "<!-- the end of Table 1 -->"
+
+
+def has_place(text):
+    """Whether a text has a place for Table 1."""
+    return START in text and END in text
+
+
+def with_table_1(text, results_dir):
+    """The text with Table 1 in its place."""
+    table = table_1(complete_runs(results_dir), unrecorded(results_dir))
+    return text[: text.index(START) + len(START)] + f"\n\n{table}\n\n" + text[text.index(END) :]
+
+
+def unrecorded(results_dir):
+    """[{"dataset", "model", "prior", "value", "stderr", "remark", "command"}] of `UNRECORDED`; empty without the file."""
+    path = pathlib.Path(results_dir, UNRECORDED)
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def ours(cell, runs, others=()):
+    """A cell's entry: mean ± standard deviation over seeds, or ± the standard error of a single run, and the seeds.
+
+    Args:
+        cell: a `vampzoo.paper.cells.Cell`.
+        runs: complete runs.
+        others: entries of `unrecorded`, marked by the number of their footnote.
+    """
+    entry = tables.row(cell, [run for run in runs if run.cell == cell])
+    digits = 3 if entry["measure"] == "bits_per_dimension" else 2
+    if entry["mean"] is not None:
+        spread = entry["stderr"] if entry["sd"] is None else entry["sd"]
+        text = f"{entry['mean']:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+        return f"{text} ({len(entry['runs'])})"
+    for number, other in enumerate(others, start=1):
+        if (other["dataset"], other["model"], other["prior"]) == (cell.dataset, cell.model, cell.prior):
+            return f"{other['value']:.{digits}f} ± {other['stderr']:.{digits}f} [{number}]"
+    return ""
+
+
+def table_1(runs, others=()):
+    """Rows datasets, columns models with both priors; under the paper's numbers ours."""
+    columns = [(model, prior) for model in MODELS for prior in ("standard", "vampprior")]
+    heads = [f"{MODEL_TITLES[m]}{' + VampPrior' if p == 'vampprior' else ''}" for m, p in columns]
+    lines = ["| | | " + " | ".join(heads) + " |", "|" + "---|" * (len(columns) + 2)]
+    for dataset in ORDER:
+        paper_row = [paper.result(dataset, *column) for column in columns]
+        our_row = [ours(cells.Cell(dataset, *column), runs, others) for column in columns]
+        title = datasets.DATASETS[dataset].title
+        if any(value is not None for value in paper_row):
+            values = ["" if value is None else f"{value:.2f}" for value in paper_row]
+            lines.append(f"| {title} | the paper | " + " | ".join(values) + " |")
+            title = ""
+        if any(our_row):
+            lines.append(f"| {title} | ours | " + " | ".join(our_row) + " |")
+    notes = [
+        "In brackets the number of seeds: with several, ± is the standard deviation between them; with one, the standard "
+        "error over test images. An empty cell has not been run."
+    ]
+    notes += [f"[{i}] {other['remark']} `{other['command']}`" for i, other in enumerate(others, start=1)]
+    return "\n".join(lines) + "\n\n" + "\n\n".join(notes)
+
+
+def gains(runs):
+    """The gain of each prior over the standard one, averaged over the seeds that both have."""
+    lines = ["| data | model | prior | seeds | gain, nats | the paper's gain |", "|---|---|---|---|---|---|"]
+    by_cell = {(run.cell, run.seed): run for run in runs}
+    for cell in dict.fromkeys(run.cell for run in runs if run.cell.prior != "standard"):
+        standard = cells.Cell(cell.dataset, cell.model, "standard")
+        seeds = [seed for c, seed in by_cell if c == cell and (standard, seed) in by_cell]
+        if not seeds:
+            continue
+        pairs = [[records.log_likelihoods(by_cell[c, seed].folder) for c in (cell, standard)] for seed in seeds]
+        difference = np.mean([with_prior - without for with_prior, without in pairs], axis=0)  # [N]
+        mean, error = evaluation.mean_and_standard_error(difference)
+        known = [paper.result(cell.dataset, cell.model, prior) for prior in (cell.prior, "standard")]
+        bits = datasets.DATASETS[cell.dataset].likelihood != "bernoulli"
+        theirs = "" if None in known else f"{known[0] - known[1]:+.2f}" + (" bits per dimension" if bits else "")
+        lines.append(
+            f"| {datasets.DATASETS[cell.dataset].title} | {MODEL_TITLES[cell.model]} | {tables.PRIOR_TITLES[cell.prior]} "
+            f"| {len(seeds)} | {mean:+.2f} ± {error:.2f} | {theirs} |"
+        )
+    return "\n".join(lines) if len(lines) > 2 else "No pair of runs is complete."
+
+
+def priors(runs):
+    """Table 2 and its like: rows priors, columns the datasets on which an HVAE or VAE has several."""
+    columns = list(dict.fromkeys((run.cell.dataset, run.cell.model) for run in runs))
+    lines = [
+        "| prior | " + " | ".join(f"{MODEL_TITLES[m]}, {datasets.DATASETS[d].title}" for d, m in columns) + " |",
+        "|" + "---|" * (len(columns) + 1),
+    ]
+    for prior in cells.COLUMNS:
+        entries = []
+        for dataset, model in columns:
+            value = paper.result(dataset, model, prior, number(dataset))
+            theirs = "" if value is None else f" (the paper {value:.2f})"
+            entries.append((ours(cells.Cell(dataset, model, prior), runs) + theirs).strip())
+        lines.append(f"| {tables.PRIOR_TITLES[prior]} | " + " | ".join(entries) + " |")
+    return "\n".join(lines) if columns else "No run is complete."
+
+
+def number(dataset):
+    """The table of the paper that speaks of a dataset's priors: 2 of static MNIST, 1 of the others."""
+    return 2 if dataset == "static_mnist" else 1
+
+
+def data(runs):
+    """A line for each dataset that was measured on: what is known of it, and its fingerprint."""
+    seen = dict.fromkeys((run.cell.dataset, run.evaluation()["fingerprint"]) for run in runs)
+    return [
+        f"- {datasets.DATASETS[dataset].title}: {datasets.VARIANTS.get(fingerprint, 'as its source has it')} "
+        f"(fingerprint `{fingerprint[:12]}`)."
+        for dataset, fingerprint in seen
+    ]
+
+
+def training(runs):
+    """A row for each run: rate, epochs, the best of them, its validation ELBO, active units and time."""
+    lines = [
+        "| run | learning rate | epochs (best) | best validation ELBO | test ELBO | active units | training, evaluation |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        how, end, result = run.config()["training"], run.training(), run.evaluation()
+        units = ", ".join(f"{n} of {layer}" for layer, n in result["active_units"].items())
+        lines.append(
+            f"| {run.folder.name} | {how['learning_rate']:g} | {end['epochs']} ({end['best_epoch']}) "
+            f"| {end['validation_elbo']:.2f} | {result['elbo']:.2f} | {units} "
+            f"| {end['train_seconds'] / 60:.0f} min, {result['seconds'] / 60:.0f} min |"
+        )
+    return "\n".join(lines)
+
+
+def learning_rates(chosen):
+    """How the learning rate was chosen.
+
+    Args:
+        chosen: {"dataset model": {"epochs", "prior", "seed", "validation_elbo": {rate: nats}, "chosen"}}.
+    """
+    lines = [
+        "The paper's grid is 1e-4 and 5e-4. Chosen on validation images, by short runs of the VampPrior with each:",
+        "",
+        "| data, model | epochs | validation ELBO | chosen |",
+        "|---|---|---|---|",
+    ]
+    for name, entry in chosen.items():
+        values = ", ".join(f"{rate}: {value:.2f}" for rate, value in entry["validation_elbo"].items())
+        lines.append(f"| {name} | {entry['epochs']} | {values} | {entry['chosen']} |")
+    return "\n".join(lines)
