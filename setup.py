@@ -36,7 +36,7 @@ setup(
     # Said, though it is the default, so that an editable installation is a path. An import hook, setuptools' other way,
     # comes after the working directory, in which a clone called vampzoo looks like an empty package of that name.
     package_dir={"": "."},
-    package_data={"vampzoo.datasets": ["*/*.tsv", "*/*.md", "*/*.bib", "*/*.txt"]},
+    package_data={"vampzoo": ["py.typed"], "vampzoo.datasets": ["*/*.tsv", "*/*.md", "*/*.bib", "*/*.txt"]},
     cmdclass={"build_py": BuildWithShippedFiles},
     entry_points={
         "console_scripts": [
@@ -73,7 +73,10 @@ setup(
             "nbformat",
             "ipykernel",
             "huggingface_hub>=1.0",
+            "mkdocs>=1.6,<2",
+            "mkdocstrings[python]>=0.26",
         ],
+        "docs": ["mkdocs>=1.6,<2", "mkdocstrings[python]>=0.26"],
         "notebook": ["jupyterlab", "ipykernel"],
         "bench": ["torch==2.13.0", "pydantic"],
     },

@@ -244,9 +244,9 @@ def test_unknown_names_are_refused_and_the_server_goes_on(ask, expected):
 
 @pytest.fixture(scope="module")
 def rest_ask(preset):
-    """`ask` of the README's REST section, sent to a server here."""
-    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-    code = re.search(r"### REST.*?```python\n(.*?)\nimages = ask", readme, re.DOTALL)[1]
+    """`ask` of the REST section of docs/serving.md, sent to a server here."""
+    readme = (pathlib.Path(__file__).parent.parent / "docs" / "serving.md").read_text()
+    code = re.search(r"## REST.*?```python\n(.*?)\nimages = ask", readme, re.DOTALL)[1]
     with prediction_server.serve_rest(preset / "1", tiny_preset.NAME) as address:
         code = code.replace("localhost:8501", address).replace("hvae_vampprior_caltech101", tiny_preset.NAME)
         names = {}

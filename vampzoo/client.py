@@ -3,7 +3,7 @@
     ask = vampzoo.client.Client("localhost:8500", "hvae_vampprior_caltech101")
     images = ask("sample", n=16, seed=[1, 0])["images"]  # [16, 28, 28, 1]
 
-Over REST no client is needed: a request is one call of `requests.post`, see README.md.
+Over REST no client is needed: a request is one call of `requests.post`, see docs/serving.md.
 """
 
 import grpc
