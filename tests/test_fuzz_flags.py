@@ -13,7 +13,7 @@ NUM_EXAMPLES = 150
 
 
 class Begins(BaseException):
-    """Everything was accepted: here the training would begin."""
+    """Everything was accepted: here the training would begin, and then its folder."""
 
 
 def fuzz(data_file):
@@ -63,13 +63,11 @@ def fuzz(data_file):
                     program.run(train.main, train.__doc__)
                 except Begins:
                     seen["begins"] += 1
-                    assert (run_dir / "config.json").exists() and (run_dir / "train.flags").exists()
                 except SystemExit as end:
                     seen["errors"] += 1
                     assert end.code == 1, (end.code, err.getvalue())
                     assert err.getvalue().startswith("error: ") and len(err.getvalue()) > 20
-                    assert not any(pathlib.Path(folder).iterdir()), "a half-written folder"
-            assert not list(pathlib.Path(folder).rglob(".writing*"))
+                assert not any(pathlib.Path(folder).iterdir()), "a half-written folder"
 
     check()
     return seen

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+import vampzoo
 from vampzoo import datasets, training
 from vampzoo.config import ModelConfig, TrainingConfig
 
@@ -58,6 +59,7 @@ def training_config(**changes):
 
 def run_config(model, config):
     return {
+        "vampzoo_version": vampzoo.__version__,
         "model": dataclasses.asdict(model),
         "data": {"dataset": "npz", "fingerprint": "0" * 64},
         "training": dataclasses.asdict(config),
@@ -74,7 +76,14 @@ def trainer(path, model=None, config=None, data=None, overwrite=False, **options
         _folders[path].close()  # as if the training before had been in another process
     folder = _folders[path] = training.RunFolder(path, run_config(model, config), "--seed=0\n", overwrite)
     options = {"jit_compile": False, "image_epochs": 0, **options}
-    return training.Trainer(model, config, data or dataset(), folder, **options)
+    result = training.Trainer(model, config, data or dataset(), folder, **options)
+    folder.begin()
+    return result
+
+
+def close(path):
+    """Lets go of a run folder, as the end of its process does."""
+    _folders.pop(path).close()
 
 
 def weights(model):

@@ -174,8 +174,7 @@ def main(argv):
 
     signal.signal(signal.SIGTERM, leave)
     # TensorFlow is imported here, after the flags are known to be good.
-    from vampzoo import evaluation, training
-    from vampzoo.evaluation import report
+    from vampzoo import training
 
     strategy = training.create_strategy(FLAGS.strategy)
     is_chief = training.Workers(strategy).is_chief  # of several workers one writes, and all compute
@@ -198,6 +197,18 @@ def main(argv):
     folder = training.RunFolder(
         FLAGS.run_dir or pathlib.Path("runs", name), run_config, recorded_flags(), FLAGS.overwrite, writer=is_chief
     )
+    try:
+        return train(folder, model_config, training_config, dataset, strategy)
+    finally:
+        folder.close()
+
+
+def train(folder, model_config, training_config, dataset, strategy):
+    """Trains in a run folder, evaluates there, and prints the result; returns the exit code."""
+    from vampzoo import evaluation, training
+    from vampzoo.evaluation import report
+
+    is_chief = folder.writer
     trainer = training.Trainer(
         model_config,
         training_config,

@@ -35,6 +35,7 @@ class LatentVariableModel(keras.Model):
     trained_on = ""
     loaded_from = None
     model_config = None  # the `ModelConfig` that `vampzoo.models.create` made it of
+    weights_sha256 = None  # of the file that the weights were read from, if it was a run's
 
     importance_chunk = 1000  # samples of one image that are evaluated at once: bounds the memory, not the result
 

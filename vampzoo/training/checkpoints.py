@@ -1,10 +1,16 @@
 """Checkpoints of a training: everything that decides how it goes on."""
 
+import contextlib
+import functools
+import re
 import tempfile
 
 import tensorflow as tf
 
+from vampzoo import files
 from vampzoo.training.run_folder import RunFolderError
+
+LIST = "checkpoint"  # TensorFlow's name of the file that lists them
 
 
 class Position(tf.Module):
@@ -19,12 +25,14 @@ class Position(tf.Module):
 
 
 def _listed(folder):
-    """The checkpoints that the list in a folder names, newest first; none if it is missing or damaged."""
+    """Names of the checkpoints that the list in a folder has, newest first; none if it is missing or damaged."""
     try:
-        state = tf.train.get_checkpoint_state(str(folder))
-    except ValueError:  # an empty list, as a power failure may leave it
+        text = (folder / LIST).read_text()
+    except (OSError, ValueError):
         return []
-    return list(state.all_model_checkpoint_paths)[::-1] if state else []
+    # `all_model_checkpoint_paths: "ckpt-3"`, the oldest first; a run that was moved may have whole paths.
+    names = re.findall(r'^all_model_checkpoint_paths: "(?:[^"\n]*/)?(ckpt-\d+)"$', text, re.MULTILINE)
+    return names[::-1]
 
 
 class Checkpoints:
@@ -39,12 +47,22 @@ class Checkpoints:
 
     def __init__(self, folder, writer=True, **items):
         self._checkpoint = tf.train.Checkpoint(**items)
-        if writer and not _listed(folder):
-            (folder / "checkpoint").unlink(missing_ok=True)  # a damaged list is more than the manager can take
-        self._temporary = None if writer else tempfile.TemporaryDirectory(prefix="vampzoo_")
-        own_folder = str(folder) if writer else self._temporary.name
-        self._manager = tf.train.CheckpointManager(self._checkpoint, own_folder, max_to_keep=2 if writer else 1)
+        self._writer = writer
         self._folder = folder
+        self._temporary = None if writer else tempfile.TemporaryDirectory(prefix="vampzoo_")
+        self._contexts = contextlib.ExitStack()
+
+    @functools.cached_property
+    def _plain_path(self):
+        return self._contexts.enter_context(files.path_without_patterns(self._folder))
+
+    @functools.cached_property
+    def _manager(self):
+        """Made at the first save: it keeps what is in the folder then, and a run that begins anew empties it before."""
+        if self._writer and not _listed(self._folder):
+            (self._folder / LIST).unlink(missing_ok=True)  # a damaged list is more than the manager can take
+        folder = self._plain_path if self._writer else self._temporary.name
+        return tf.train.CheckpointManager(self._checkpoint, folder, max_to_keep=2 if self._writer else 1)
 
     def save(self):
         """Writes a checkpoint.
@@ -70,19 +88,22 @@ class Checkpoints:
         Raises:
             RunFolderError: if there are checkpoints but none can be read.
         """
-        paths = _listed(self._folder) or self._unlisted()
-        for path in paths:
+        names = _listed(self._folder) or self._unlisted()
+        for name in names:
             try:
-                self._checkpoint.restore(path).assert_existing_objects_matched()
+                self._checkpoint.restore(f"{self._plain_path}/{name}").assert_existing_objects_matched()
                 return True
             except Exception as error:  # of a damaged file TensorFlow raises nearly anything
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                report(f"checkpoint {path} is damaged ({reason}); trying the one before")
-        if paths:
-            raise RunFolderError(f"no checkpoint in {self._folder} can be read; use --overwrite to start anew")
+                report(f"checkpoint {self._folder / name} is damaged ({reason}); trying the one before")
+        if names:
+            raise RunFolderError(
+                f"no checkpoint in {self._folder} can be read, so training cannot go on; the best weights beside it were "
+                "not touched. Choose another --run_dir, or use --overwrite to delete them and start anew"
+            )
         return False
 
     def _unlisted(self):
-        """Checkpoints in the folder, newest first, for when the file that lists them is gone or damaged."""
+        """Names of the checkpoints in the folder, newest first, for when the file that lists them is gone or damaged."""
         indices = self._folder.glob("ckpt-*.index")
-        return [str(path.with_suffix("")) for path in sorted(indices, key=lambda p: p.stat().st_mtime_ns, reverse=True)]
+        return [path.stem for path in sorted(indices, key=lambda p: p.stat().st_mtime_ns, reverse=True)]

@@ -7,21 +7,43 @@ model.weights.h5     the best weights so far by validation ELBO
 history.csv          a row an epoch
 tensorboard/         event files
 evaluation.json, figures/   written at the end
+
+Nothing else in it is ever deleted: --overwrite removes these by name, and only if config.json is that of a run.
 """
 
 import csv
 import dataclasses
-import fcntl
+import io
 import json
+import os
 import pathlib
-import shutil
+import re
+import sys
 
-from vampzoo import files
+from vampzoo import __version__, files
 from vampzoo.config import ModelConfig, TrainingConfig
 from vampzoo.errors import VampzooError
 
 # A changed value extends a run that is there already, and does not make another one of it.
 EXTENDING = ("epochs", "patience")
+
+# What a run folder consists of: files, and folders with patterns of the files in them. config.json comes last: as long as
+# it is there, the rest is known for what it is.
+OWN_FILES = (
+    "train.flags",
+    "history.csv",
+    "training.json",
+    "evaluation.json",
+    "evaluation.partial.npz",
+    files.WEIGHTS,
+    files.CONFIG,
+)
+OWN_FOLDERS = {
+    "checkpoints": r"checkpoint|ckpt-\d+\.(index|data-\d+-of-\d+)",
+    "tensorboard": r"events\.out\.tfevents\..+",
+    "figures": r"(samples|reconstructions|log_likelihoods|pseudo_inputs|component)\.(png|npy)",
+}
+LOCK = ".lock"
 
 
 class RunFolderError(VampzooError, RuntimeError):
@@ -29,66 +51,104 @@ class RunFolderError(VampzooError, RuntimeError):
 
 
 class RunFolder:
-    """Opens or creates a run folder and holds its lock until the process ends.
+    """Opens a run folder and holds its lock until the process ends. Nothing is written or deleted before `begin`.
 
     Of several workers one writes the folder and the others read what it wrote: for these nothing is created or checked.
 
     Args:
         path: the folder.
-        config: what decides the result: {"model": {...}, "data": {...}, "training": {...}}, plain data.
+        config: what decides the result: {"vampzoo_version": "...", "model": {...}, "data": {...}, "training": {...}},
+            plain data.
         flags: text of the flagfile that reproduces the run.
-        overwrite: whether to delete what an earlier run left.
+        overwrite: whether `begin` is to delete what an earlier run left.
         writer: whether this is the process that writes.
+        report: called with a message about what was passed over or kept; None: prints it to standard error.
 
     Raises:
         RunFolderError: if another training uses the folder, its run was made with other settings, it is not a run folder,
-            or it cannot be written.
+            its checkpoints are gone, or it cannot be written. The folder is then as it was.
     """
 
-    def __init__(self, path, config, flags="", overwrite=False, writer=True):
+    def __init__(self, path, config, flags="", overwrite=False, writer=True, report=None):
         self.path = pathlib.Path(path)
         self.writer = writer
+        self.begun = False
+        self.overwrite = overwrite
+        self._flags = flags
+        self._report = report or (lambda message: print(message, file=sys.stderr))
+        self._lock = None
+        self._columns = None
         if not writer:
             return
-        config = json.loads(json.dumps(config))  # tuples become lists, as they come back from the file
+        self._config = json.loads(json.dumps(config))  # tuples become lists, as they come back from the file
+        if folder := files.sealed_folder(self.path):
+            raise RunFolderError(
+                f"the run folder {self.path} is or lies in {folder}, which has {files.CHECKSUMS}: nothing is written into "
+                "a preset. Choose another --run_dir"
+            )
+        missing = (self.path, *self.path.parents)
+        self._created = [folder for folder in missing if not os.path.exists(folder)]  # the innermost first
         try:
+            self._check()
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "a")  # noqa: SIM115 held as long as the process lives
-        except OSError as error:
-            raise RunFolderError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._lock = files.Lock(self.path / LOCK)
+            self._check()  # again, as another process may have held it
+        except BlockingIOError as error:
             raise RunFolderError(
                 f"another training is using the run folder {self.path}; wait for it or choose another --run_dir"
             ) from error
-        try:
-            for left_by_a_kill in self.path.glob(f"{files.TEMPORARY_PREFIX}*"):
-                left_by_a_kill.unlink()
-            if overwrite:
-                self._clear()
-            if self.config_path.exists():
-                self._check_same(config)
-            elif foreign := sorted(p.name for p in self.path.iterdir() if p.name != ".lock"):
-                raise RunFolderError(
-                    f"{self.path} holds {foreign[:3]} but no config.json: not a run folder. Choose another --run_dir"
-                )
-            # config.json comes first: it is what tells a run folder, also to whoever comes after a kill.
-            files.write_text(self.config_path, json.dumps(config, indent=2) + "\n")
-            files.write_text(self.path / "train.flags", flags)
-            self.checkpoints.mkdir(exist_ok=True)
-            self.figures.mkdir(exist_ok=True)
         except OSError as error:
-            raise RunFolderError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
+            self.close()
+            raise self._not_writable(error) from error
+        except RunFolderError:
+            self.close()
+            raise
+
+    def begin(self):
+        """Makes it the folder of this run: with `overwrite` removes what an earlier run left, then writes what says so.
+
+        Called when there is something worth keeping, so that a run that fails before leaves the folder as it was. Further
+        calls do nothing.
+
+        Raises:
+            RunFolderError: if the folder cannot be written.
+        """
+        if self.begun or not self.writer:
+            return
+        try:
+            files.remove_left_by_kills(self.path, OWN_FILES)
+            if self.overwrite:
+                self._clear()
+            # config.json comes first: it is what tells a run folder, also to whoever comes after a kill.
+            files.write_text(self.config_path, json.dumps(self._config, indent=2) + "\n")
+            files.write_text(self.path / "train.flags", self._flags)
+            for name in OWN_FOLDERS:
+                (self.path / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        self.begun = True
 
     def close(self):
-        """Lets go of the lock, for another training in the same process; the end of the process does so by itself."""
-        self._lock.close()
+        """Lets go of the lock, for another training in the same process; the end of the process does so by itself.
+
+        If the run has not begun, what opening the folder has made is removed again.
+        """
+        if self._lock is not None:
+            self._lock.release(remove=self._lock.created and not self.begun)
+        if self.writer and not self.begun:
+            for folder in self._created:
+                try:
+                    folder.rmdir()
+                except OSError:  # not made, or somebody put something into it
+                    break
+
+    def _not_writable(self, error, path=None):
+        return RunFolderError(f"the run folder {path or self.path} cannot be written: {error.strerror or error}")
 
     @property
     def config_path(self):
         """config.json: what decides the result."""
-        return self.path / "config.json"
+        return self.path / files.CONFIG
 
     @property
     def checkpoints(self):
@@ -103,32 +163,80 @@ class RunFolder:
     @property
     def weights(self):
         """model.weights.h5: the best weights so far."""
-        return self.path / "model.weights.h5"
+        return self.path / files.WEIGHTS
 
     @property
     def tensorboard(self):
         """The folder of event files."""
         return self.path / "tensorboard"
 
-    def _clear(self):
-        if self.config_path.exists():
-            for entry in sorted(self.path.iterdir(), key=self.config_path.__eq__):  # config.json last
-                if entry.name != ".lock":
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    # === Checks, which change nothing ===
 
-    def _check_same(self, config):
+    def _check(self):
+        if not os.path.isdir(self.path):
+            return
+        if not self.config_path.exists():
+            ignored = re.compile(
+                rf"{re.escape(LOCK)}|{re.escape(files.TEMPORARY_PREFIX)}\d+\.{re.escape(files.CONFIG)}"
+            )
+            if foreign := sorted(p.name for p in self.path.iterdir() if not ignored.fullmatch(p.name)):
+                raise RunFolderError(
+                    f"{self.path} holds {foreign[:3]} but no config.json: not a run folder. Choose another --run_dir"
+                )
+            return
+        before = self._read_config()
+        for name in OWN_FOLDERS:
+            folder = self.path / name
+            if folder.exists() and not folder.is_dir():
+                raise RunFolderError(f"{folder} is no folder: move it away, or choose another --run_dir")
+            if self.overwrite and folder.is_symlink():
+                raise RunFolderError(
+                    f"{folder} is a symbolic link, and --overwrite deletes nothing outside of the run folder: remove the "
+                    "link, or choose another --run_dir"
+                )
+        if self.overwrite:
+            return
+        self._check_same(before)
+        if self.weights.exists() and not any(self.checkpoints.glob("ckpt-*.index")):
+            raise RunFolderError(
+                f"{self.path} has weights but no checkpoint to go on from: training would begin anew and replace them. "
+                "vampzoo.evaluate, sample and export work without checkpoints; to train, put the checkpoints back, choose "
+                "another --run_dir, or use --overwrite to start anew"
+            )
+        self.read_history()
+
+    def _read_config(self):
+        """The contents of config.json, if it is that of a run.
+
+        Raises:
+            RunFolderError: if it is damaged, or a foreign file that happens to have this name.
+        """
+        try:
+            config = json.loads(self.config_path.read_text())
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self.config_path} is damaged ({error}). Whatever else {self.path} holds may be whole and was not "
+                "touched: put the file back from a copy, or choose another --run_dir"
+            ) from error
+        version = config.get("vampzoo_version") if isinstance(config, dict) else None
+        sections = ("model", "data", "training")
+        if not isinstance(version, str) or not all(isinstance(config.get(name), dict) for name in sections):
+            raise RunFolderError(
+                f"{self.config_path} is not the configuration of a run of vampzoo, so {self.path} is not a run folder and "
+                "nothing in it was touched. Choose another --run_dir"
+            )
+        if version.split(".")[0] != __version__.split(".")[0]:
+            raise RunFolderError(
+                f"{self.path} holds a run of vampzoo {version}, this is {__version__}. Choose another --run_dir"
+            )
+        return config
+
+    def _check_same(self, before):
         """Refuses to go on with a run that was started with other settings."""
         # A setting that an older version did not have yet had the value that is now its default.
         defaults = {"model": dataclasses.asdict(ModelConfig()), "training": dataclasses.asdict(TrainingConfig())}
-        try:
-            before = json.loads(self.config_path.read_text())
-            sections = {
-                name: ({**defaults.get(name, {}), **before[name]}, config[name])
-                for name in ("data", "model", "training")
-            }
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{self.config_path} is damaged ({error}); use --overwrite to start anew") from error
-        for section, (old, new) in sections.items():
+        for section in ("data", "model", "training"):
+            old, new = {**defaults.get(section, {}), **before[section]}, self._config[section]
             for name in sorted({*old, *new}):
                 if old.get(name) != new.get(name) and name not in EXTENDING:
                     what = "the data changed" if name == "fingerprint" else f"--{name}"
@@ -138,34 +246,98 @@ class RunFolder:
                         "or use --overwrite to start anew"
                     )
 
+    # === Overwriting ===
+
+    def _clear(self):
+        """Removes what a run folder consists of, by name; the rest is reported and stays."""
+        for name, pattern in OWN_FOLDERS.items():
+            folder = self.path / name
+            if not folder.is_dir():
+                continue
+            for path in folder.iterdir():
+                if re.fullmatch(pattern, path.name) and not path.is_dir():
+                    path.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        for name in OWN_FILES:
+            path = self.path / name
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+        kept = sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir())
+        kept = [name for name in kept if name != LOCK]
+        if kept:
+            more = f" and {len(kept) - 5} more" if len(kept) > 5 else ""
+            self._report(f"{self.path}: kept {', '.join(kept[:5])}{more}, which no run has written")
+
+    # === History ===
+
     def read_history(self):
-        """The rows of history.csv as dictionaries of strings."""
+        """The rows of history.csv as dictionaries of strings; rows from the first damaged one on are left out.
+
+        Raises:
+            RunFolderError: if it is not a history.
+        """
+        return self._read_history()[0]
+
+    def _read_history(self):
+        """(rows, whether something damaged was left out)."""
         path = self.path / "history.csv"
-        if not path.exists():
-            return []
-        with path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return [], False
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be read: {error.strerror}") from error
+        # A power failure may leave zeros where the last rows were to be.
+        text = data.partition(b"\0")[0].decode("utf-8", "replace")
+        damaged = b"\0" in data
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+        header = lines[0] if lines else []
+        if not header and damaged:
+            return [], True
+        if header[:1] != ["epoch"] or len(set(header)) != len(header):
+            raise RunFolderError(
+                f"{path} does not begin with the columns of a history (epoch, ...) but with {','.join(header)[:60]!r}: "
+                "move it away, and the run goes on with a new one"
+            )
+        rows = []
+        for line in lines[1:]:
+            if len(line) != len(header) or not line[0].isascii() or not line[0].isdigit():
+                damaged = True
+                break
+            rows.append(dict(zip(header, line, strict=True)))
+        if rows and not damaged and not text.endswith("\n"):  # the last number may lack digits
+            rows.pop()
+            damaged = True
+        return rows, damaged
 
     def truncate_history(self, last_epoch):
-        """Drops the rows after `last_epoch`, which a resumed run is about to write again."""
+        """Drops the rows after `last_epoch`, which a resumed run is about to write again, and what is damaged."""
         if not self.writer:
             return
-        rows = [row for row in self.read_history() if row["epoch"] and int(row["epoch"]) <= last_epoch]
-        if not rows:
-            (self.path / "history.csv").unlink(missing_ok=True)
-            return
-        with files.atomic_path(self.path / "history.csv") as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        before, damaged = self._read_history()
+        rows = [row for row in before if int(row["epoch"]) <= last_epoch]
+        if damaged and last_epoch and (not rows or int(rows[-1]["epoch"]) < last_epoch):
+            first = int(rows[-1]["epoch"]) + 1 if rows else 1
+            self._report(
+                f"{self.path / 'history.csv'} is damaged at its end: the rows of epochs {first} to {last_epoch} are lost"
+            )
+        try:
+            self._write_history(rows)
+        except OSError as error:
+            raise self._not_writable(error, self.path / "history.csv") from error
 
-    def write_training(self, result):
-        """Writes training.json: how a training ended, plain data."""
-        if self.writer:
-            try:
-                files.write_text(self.path / "training.json", json.dumps(result, indent=2) + "\n")
-            except OSError as error:
-                raise RunFolderError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
+    def _write_history(self, rows):
+        path = self.path / "history.csv"
+        if not rows:
+            path.unlink(missing_ok=True)
+            return
+        self._columns = list(rows[0])
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write_text(path, text.getvalue())
 
     def append_history(self, row):
         """Appends a row an epoch.
@@ -175,13 +347,32 @@ class RunFolder:
         """
         if not self.writer:
             return
+        self.begin()
         path = self.path / "history.csv"
         try:
-            new = not path.exists()
+            if not path.exists():
+                self._columns = list(row)
+                files.write_text(path, ",".join(self._columns) + "\r\n")
+            if self._columns is None or not set(row) <= set(self._columns):
+                # Written by another version: all rows get all columns, for a number must not come to stand in another's.
+                rows = self.read_history()
+                columns = list(dict.fromkeys([*(name for old in rows[:1] for name in old), *row]))
+                self._write_history([{name: old.get(name, "") for name in columns} for old in rows])
+                self._columns = columns
             with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, row)
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+                csv.DictWriter(file, self._columns, restval="").writerow(row)
         except OSError as error:
-            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
+            raise self._not_writable(error, path) from error
+
+    def write_training(self, result):
+        """Writes training.json: how a training ended, plain data.
+
+        Raises:
+            RunFolderError: if it cannot be written.
+        """
+        if self.writer:
+            self.begin()
+            try:
+                files.write_text(self.path / "training.json", json.dumps(result, indent=2) + "\n")
+            except OSError as error:
+                raise self._not_writable(error) from error

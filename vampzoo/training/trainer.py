@@ -7,8 +7,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from vampzoo import evaluation, models, objectives, optimizers, random
-from vampzoo.files import atomic_path
+from vampzoo import evaluation, files, models, objectives, optimizers, random
+from vampzoo.models import weights
 from vampzoo.training.checkpoints import Checkpoints, Position
 from vampzoo.training.dropout import UnitDropout
 from vampzoo.training.early_stopping import EarlyStopping
@@ -140,6 +140,8 @@ class Trainer:
             WorkerLost: if another worker died.
             OutOfMemory: if a step does not fit.
         """
+        self.folder.begin()
+        self.workers.wait()  # for the writer's
         resumed = self.checkpoints.restore(Progress.message)
         self._best_unsaved = self.best_epoch > 0  # a kill may have come between checkpoint and weights
         self.folder.truncate_history(self.epochs_done)
@@ -275,7 +277,7 @@ class Trainer:
             raise Interrupted(signal_number)
 
     def save(self):
-        """Writes a checkpoint, and before it the best weights if they are newer than their file.
+        """Writes a checkpoint, and after it the best weights if they are newer than their file.
 
         Raises:
             NotFinite: if a weight is not finite: such a state is not worth keeping.
@@ -283,9 +285,9 @@ class Trainer:
         """
         if not all(tf.reduce_all(tf.math.is_finite(w.value)) for w in self.model.trainable_weights):
             raise NotFinite(f"the weights are not finite in epoch {self.epochs_done + 1}; {self._advice}")
+        self.checkpoints.save()  # first: weights without a checkpoint tell a run whose checkpoints somebody deleted
         if self._best_unsaved:
             self._save_best_weights()
-        self.checkpoints.save()
         self._last_checkpoint = time.monotonic()
 
     def _save_best_weights(self):
@@ -295,8 +297,7 @@ class Trainer:
         with own_weights_kept(self.model):
             self._best.copy_to(self.model)
             try:
-                with atomic_path(self.folder.weights) as temporary:
-                    self.model.save_weights(temporary)
+                files.write_bytes(self.folder.weights, weights.to_bytes(self.model))
             except OSError as error:
                 raise RunFolderError(
                     f"{self.folder.weights} cannot be written (disk full or not writable?): {error}. What the run folder "

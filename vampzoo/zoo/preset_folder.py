@@ -6,10 +6,10 @@ reads those of the SavedModel (`vampzoo.zoo.weights`). A run folder, and a prese
 in `model.weights.h5`.
 """
 
+import hashlib
 import json
 import os
 import pathlib
-import warnings
 
 from vampzoo import files
 from vampzoo.config import ModelConfig
@@ -220,13 +220,13 @@ def load(name_or_path, zoo_dir=None):
 
     model = models.create(model_config)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # with which Keras leaves layers at their initial weights
-            if path.name == WEIGHTS:
-                model.load_weights(path)
-            else:
-                weights.read(model, folder / str(latest_version(folder)))
-    except (OSError, ValueError, KeyError, UserWarning) as error:
+        if path.name == WEIGHTS:
+            data = path.read_bytes()  # once: what is loaded is what was hashed, though a training may replace the file
+            model.weights_sha256 = hashlib.sha256(data).hexdigest()
+            models.weights.from_bytes(model, data)
+        else:
+            weights.read(model, folder / str(latest_version(folder)))
+    except (OSError, ValueError, KeyError) as error:
         raise ZooError(f"{path} cannot be read as the weights of the model in {CONFIG}: {error}") from error
     if bad := [weight.path for weight in model.weights if not np.all(np.isfinite(weight.numpy()))]:
         raise ZooError(f"{path} holds NaN or infinite values in {', '.join(bad)}")
