@@ -14,7 +14,7 @@ import time
 import numpy as np
 import tiny_run
 
-from vampzoo import evaluation, training
+from vampzoo import evaluation, files, training
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["child_runs"])
@@ -77,7 +77,7 @@ def logical_devices(n):
 def save_result(trainer, path):
     """What two runs are compared by: weights, and every number of the history that does not depend on the clock."""
     history = [[float(v) for k, v in row.items() if k != "images_per_second"] for row in trainer.folder.read_history()]
-    with training.run_folder.atomic_path(path) as temporary, temporary.open("wb") as file:
+    with files.atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, *tiny_run.weights(trainer.model), np.array(history))
 
 

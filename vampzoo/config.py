@@ -77,6 +77,15 @@ class ModelConfig:
                 "the valid values for it are: standard, mog"
             )
 
+    def least_weights(self):
+        """A number of weights below that of the model: dense layers and pseudo-inputs alone, some of them."""
+        pixels, units, latents = math.prod(self.image_shape), self.hidden_units, self.z2_size
+        lower = 0 if self.model == "vae" else self.z1_size
+        per_component = {"standard": 0, "mog": 2 * latents}.get(self.prior, pixels)
+        ends = 2 * pixels if self.model in ("vae", "hvae", "deep_vae") else 0  # encoder's and decoder's
+        dense = units * (units + latents + lower + ends) if self.model != "pixel_hvae" else units * (latents + lower)
+        return self.num_components * per_component + dense
+
     @classmethod
     def from_dict(cls, values):
         """The inverse of `dataclasses.asdict`.
@@ -88,6 +97,17 @@ class ModelConfig:
         if unknown := sorted(set(values) - known):
             raise InvalidValue(f"unknown model settings {unknown}; the valid ones are: {', '.join(sorted(known))}")
         return cls(**values)
+
+
+MAX_IMPORTANCE_SAMPLES = 2**31 - 1  # counted in int32
+
+
+def check_num_samples(num_samples):
+    """Raises InvalidValue if that is no number of importance samples."""
+    if num_samples < 1:
+        raise InvalidValue(f"--num_samples must be at least 1, got {num_samples}")
+    if num_samples > MAX_IMPORTANCE_SAMPLES:
+        raise InvalidValue(f"--num_samples may be at most {MAX_IMPORTANCE_SAMPLES}, got {num_samples}")
 
 
 OPTIMIZERS = ("normalized_adam", "adam")

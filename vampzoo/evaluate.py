@@ -9,28 +9,29 @@ import json
 
 from absl import flags
 
-from vampzoo import program
+from vampzoo import config, files, program
 from vampzoo.errors import InvalidValue
 
 FLAGS = flags.FLAGS
 
 _GROUP = "evaluation"
-flags.DEFINE_string("run_dir", None, "run folder, preset folder, preset name or hf://OWNER/NAME", module_name=_GROUP)
-flags.DEFINE_string("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
-flags.DEFINE_string("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_GROUP)
-flags.DEFINE_string("manual_dir", None, "folder with source files that so need no download", module_name=_GROUP)
-flags.DEFINE_string("data_file", None, "for a run on --dataset=npz: the file", module_name=_GROUP)
+program.define_path("run_dir", None, "run folder, preset folder, preset name or hf://OWNER/NAME", module_name=_GROUP)
+program.define_path("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
+program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_GROUP)
+program.define_path("manual_dir", None, "folder with source files that so need no download", module_name=_GROUP)
+program.define_path("data_file", None, "for a run on --dataset=npz: the file", module_name=_GROUP)
 flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "which images", module_name=_GROUP)
 flags.DEFINE_integer("num_samples", 5000, "importance samples an image", module_name=_GROUP)
-flags.DEFINE_integer("seed", 0, "decides the draws", module_name=_GROUP)
-flags.DEFINE_string("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_GROUP)
+flags.DEFINE_integer("seed", 0, "decides the draws", lower_bound=0, module_name=_GROUP)
+program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_GROUP)
 
 
 def main(argv):
     if FLAGS.run_dir is None:
         raise InvalidValue("--run_dir is missing: the folder that vampzoo.train wrote")
-    if FLAGS.num_samples < 1:
-        raise InvalidValue(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
+    config.check_num_samples(FLAGS.num_samples)
+    if FLAGS.out:
+        files.check_output(FLAGS.out, "--out")
 
     from vampzoo import datasets, zoo
     from vampzoo.evaluation import report
@@ -39,7 +40,7 @@ def main(argv):
     if (folder / zoo.CHECKSUMS).exists() and not FLAGS.out:
         raise InvalidValue(f"--out is missing: {folder} is a preset, into which nothing is written")
     model = zoo.load(folder)
-    data = json.loads((folder / "config.json").read_text())["data"]
+    data = zoo.read_data(folder)
     dataset = datasets.load(
         data["dataset"],
         data_dir=FLAGS.data_dir,

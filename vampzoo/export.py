@@ -25,9 +25,9 @@ from vampzoo.zoo import card, writing
 FLAGS = flags.FLAGS
 
 _GROUP = "export"
-flags.DEFINE_string("run_dir", None, "run folder that vampzoo.train wrote", module_name=_GROUP)
+program.define_path("run_dir", None, "run folder that vampzoo.train wrote", module_name=_GROUP)
 flags.DEFINE_string("name", None, "of the preset: MODEL_PRIOR_DATASET, lower case", module_name=_GROUP)
-flags.DEFINE_string(
+program.define_path(
     "zoo_dir",
     None,
     "folder for the presets (default: $VAMPZOO_ZOO, or saved_models/ of the checkout)",

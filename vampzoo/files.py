@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, their checksums, locks, those that come with the package, and what is not ours.
+"""Files that are written whole or not at all, checksums, locks, files of the package, and folders that are not ours.
 
 No TensorFlow.
 """
@@ -10,6 +10,8 @@ import os
 import pathlib
 import re
 import time
+
+from vampzoo.errors import InvalidValue
 
 CONFIG = "config.json"  # what run folders and presets have in common
 WEIGHTS = "model.weights.h5"  # of run folders, and of presets that older versions exported
@@ -102,20 +104,20 @@ def check_output(path, flag):
         flag: how messages name it.
 
     Raises:
-        ValueError: if it is a folder, lies in a sealed one, or cannot be written.
+        InvalidValue: if it is a folder, lies in a sealed one, or cannot be written.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        raise ValueError(f"{flag} {path} is a folder: name a file")
+        raise InvalidValue(f"{flag} {path} is a folder: name a file")
     if folder := sealed_folder(path.parent):
-        raise ValueError(f"{flag} {path} lies in {folder}, which has {CHECKSUMS}: nothing is written into a preset")
+        raise InvalidValue(f"{flag} {path} lies in {folder}, which has {CHECKSUMS}: nothing is written into a preset")
     above = path.parent
     while not above.exists() and above != above.parent:
         above = above.parent
     if not above.is_dir():
-        raise ValueError(f"{flag} {path} cannot be written: {above} is not a folder")
+        raise InvalidValue(f"{flag} {path} cannot be written: {above} is not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise ValueError(f"{flag} {path} cannot be written: no permission to write to {above}")
+        raise InvalidValue(f"{flag} {path} cannot be written: no permission to write to {above}")
 
 
 # === Checksums ===

@@ -47,6 +47,33 @@ def run(main, description):
     app.run(guarded, flags_parser=parse)
 
 
+# === Paths ===
+
+
+class _PathParser(flags.ArgumentParser):
+    """A path: a leading ~ is the home folder, also where no shell has put it in; and it is one line of text."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument):
+        if argument != "".join(argument.splitlines()) or "\0" in argument:
+            raise ValueError("a path may not hold line breaks")  # a line of a flagfile ends there
+        try:
+            return os.fspath(pathlib.Path(argument).expanduser()) if argument.startswith("~") else argument
+        except RuntimeError as error:
+            raise ValueError(f"{error}") from error
+
+
+def define_path(name, default, help, module_name):
+    """Defines a flag that holds the path of a file or folder.
+
+    Args:
+        name, default, help, module_name: as for `absl.flags.DEFINE_string`.
+    """
+    serializer = flags.ArgumentSerializer()
+    flags.DEFINE(_PathParser(), name, default, help, serializer=serializer, module_name=module_name)
+
+
 # === Flagfiles ===
 
 

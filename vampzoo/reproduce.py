@@ -38,17 +38,17 @@ flags.DEFINE_list(
 flags.DEFINE_integer("objective_samples", 50, "k of IWAE in figure 3", module_name=_WHAT)
 
 _HOW = "how"
-flags.DEFINE_string("runs_dir", "runs", "where run folders are and are made", module_name=_HOW)
-flags.DEFINE_string("out", "results", "folder for tables and figures", module_name=_HOW)
+program.define_path("runs_dir", "runs", "where run folders are and are made", module_name=_HOW)
+program.define_path("out", "results", "folder for tables and figures", module_name=_HOW)
 flags.DEFINE_boolean("train", True, "train what is not complete; --notrain: show what is", module_name=_HOW)
 flags.DEFINE_boolean("record", True, "copy the record of each complete run to --out", module_name=_HOW)
 flags.DEFINE_boolean("dry_run", False, "list the runs and how far they are, and do nothing", module_name=_HOW)
 flags.DEFINE_list(
     "train_flags", [], "further flags of vampzoo.train, such as --epochs=50,--patience=10", module_name=_HOW
 )
-flags.DEFINE_string("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_HOW)
-flags.DEFINE_string("manual_dir", None, "folder with source files that so need no download", module_name=_HOW)
-flags.DEFINE_string("zoo_dir", None, "folder of the presets, for --preset_table", module_name=_HOW)
+program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_HOW)
+program.define_path("manual_dir", None, "folder with source files that so need no download", module_name=_HOW)
+program.define_path("zoo_dir", None, "folder of the presets, for --preset_table", module_name=_HOW)
 
 _PAPERS = tuple(name for name in datasets.DATASETS if name != "glyphs")
 # (datasets, models, priors) where no flag says otherwise.

@@ -8,18 +8,20 @@ import pathlib
 
 from absl import flags
 
-from vampzoo import program
+from vampzoo import files, program
 from vampzoo.errors import InvalidValue
 
 FLAGS = flags.FLAGS
 
+MAX_IN_PICTURE = 10_000
+
 _GROUP = "sampling"
-flags.DEFINE_string("run_dir", None, "run folder, preset folder, preset name or hf://OWNER/NAME", module_name=_GROUP)
-flags.DEFINE_string("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
+program.define_path("run_dir", None, "run folder, preset folder, preset name or hf://OWNER/NAME", module_name=_GROUP)
+program.define_path("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
 flags.DEFINE_integer("n", 64, "number of images", module_name=_GROUP)
 flags.DEFINE_integer("seed", 0, "decides the images", module_name=_GROUP)
 flags.DEFINE_integer("component", None, "draw around this pseudo-input only", module_name=_GROUP)
-flags.DEFINE_string(
+program.define_path(
     "out", "samples.png", "picture (.png, .jpg, .pdf, .svg) or array (.npy) to write", module_name=_GROUP
 )
 
@@ -30,15 +32,19 @@ def main(argv):
     out = pathlib.Path(FLAGS.out)
     if out.suffix not in (".png", ".jpg", ".pdf", ".svg", ".npy"):
         raise InvalidValue(f"--out={out} must end in .png, .jpg, .pdf, .svg or .npy")
+    files.check_output(out, "--out")
+    if out.suffix != ".npy" and FLAGS.n > MAX_IN_PICTURE:
+        raise InvalidValue(
+            f"--n={FLAGS.n}: a picture holds at most {MAX_IN_PICTURE:,} images; --out=FILE.npy takes more"
+        )
 
     import numpy as np
 
     from vampzoo import figures, zoo
-    from vampzoo.files import atomic_path
 
     images = zoo.load(FLAGS.run_dir, FLAGS.zoo_dir).sample(FLAGS.n, seed=FLAGS.seed, component=FLAGS.component)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as temporary:
+    with files.atomic_path(out) as temporary:
         np.save(temporary, images) if out.suffix == ".npy" else figures.save_grid(temporary, images)
     print(json.dumps({"out": str(out), "shape": images.shape, "mean": float(images.mean())}))
 

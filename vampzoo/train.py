@@ -9,6 +9,7 @@ command on an existing run folder resumes it.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import signal
@@ -16,7 +17,7 @@ import sys
 
 from absl import flags
 
-from vampzoo import __version__, config, datasets, program
+from vampzoo import __version__, config, datasets, files, program
 from vampzoo.errors import InvalidValue
 
 FLAGS = flags.FLAGS
@@ -25,9 +26,9 @@ _DATA = "data"
 flags.DEFINE_string(
     "dataset", None, f"{', '.join(datasets.DATASETS)}; npz (a file of yours); or tfds:NAME", module_name=_DATA
 )
-flags.DEFINE_string("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_DATA)
-flags.DEFINE_string("manual_dir", None, "folder with source files that so need no download", module_name=_DATA)
-flags.DEFINE_string(
+program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_DATA)
+program.define_path("manual_dir", None, "folder with source files that so need no download", module_name=_DATA)
+program.define_path(
     "data_file", None, "for --dataset=npz: arrays train, and optionally validation and test", module_name=_DATA
 )
 flags.DEFINE_enum(
@@ -135,7 +136,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer("seed", 0, "decides weights, order, binarisation and noise", module_name=_TRAINING)
 
 _RUN = "run"
-flags.DEFINE_string("run_dir", None, "run folder (default: runs/MODEL_PRIOR_DATASET_seedN)", module_name=_RUN)
+program.define_path("run_dir", None, "run folder (default: runs/MODEL_PRIOR_DATASET_seedN)", module_name=_RUN)
 flags.DEFINE_boolean("overwrite", False, "delete what the run folder holds and start anew", module_name=_RUN)
 flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_RUN)
 flags.DEFINE_integer(
@@ -156,7 +157,7 @@ flags.DEFINE_integer(
 _EVALUATION = "evaluation"
 flags.DEFINE_boolean("evaluate", True, "evaluate on the test images at the end", module_name=_EVALUATION)
 flags.DEFINE_integer("num_samples", 5000, "importance samples an image", module_name=_EVALUATION)
-flags.DEFINE_string("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_EVALUATION)
+program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_EVALUATION)
 
 # Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.
 _NOT_RECORDED = ("run_dir", "overwrite", "out")
@@ -169,8 +170,12 @@ def main(argv):
     training_config = config.TrainingConfig(
         **{field.name: FLAGS[field.name].value for field in dataclasses.fields(config.TrainingConfig)}
     )
-    if FLAGS.num_samples < 1:
-        raise InvalidValue(f"--num_samples must be at least 1, got {FLAGS.num_samples}")
+    config.check_num_samples(FLAGS.num_samples)
+    if not math.isfinite(FLAGS.checkpoint_seconds):
+        raise InvalidValue(f"--checkpoint_seconds must be finite, got {FLAGS.checkpoint_seconds}")
+    if FLAGS.out:
+        files.check_output(FLAGS.out, "--out")
+    flag_lines = recorded_flags()
 
     signal.signal(signal.SIGTERM, leave)
     # TensorFlow is imported here, after the flags are known to be good.
@@ -195,7 +200,7 @@ def main(argv):
     }
     name = f"{model_config.model}_{model_config.prior}_{FLAGS.dataset.replace(':', '_')}_seed{training_config.seed}"
     folder = training.RunFolder(
-        FLAGS.run_dir or pathlib.Path("runs", name), run_config, recorded_flags(), FLAGS.overwrite, writer=is_chief
+        FLAGS.run_dir or pathlib.Path("runs", name), run_config, flag_lines, FLAGS.overwrite, writer=is_chief
     )
     try:
         return train(folder, model_config, training_config, dataset, strategy)
@@ -281,12 +286,19 @@ def create_model_config(spec):
 
 
 def recorded_flags():
-    """The text of a flagfile that reproduces this run."""
+    """The text of a flagfile that reproduces this run.
+
+    Raises:
+        InvalidValue: for a value that such a file cannot hold.
+    """
     lines = []
     for group in (_DATA, _MODEL, _TRAINING, _RUN, _EVALUATION):
         for flag in FLAGS.flags_by_module_dict()[group]:
             if flag.value is not None and flag.name not in _NOT_RECORDED:
-                lines.append(flag.serialize())
+                lines.append(line := flag.serialize())
+                # What reads the file takes its lines, without the spaces around them.
+                if [text.strip() for text in line.splitlines()] != [line]:
+                    raise InvalidValue(f"--{flag.name} may not hold line breaks nor end in spaces: {flag.value!r}")
     return "\n".join(lines) + "\n"
 
 

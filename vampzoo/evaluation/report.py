@@ -28,8 +28,18 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
 
     Returns:
         What `evaluation.json` holds.
+
+    Raises:
+        ValueError: before anything is computed, if `out` cannot be written.
+        OSError: if it could not be written after all; the message then holds the result.
     """
+    out = pathlib.Path(out or folder / "evaluation.json")
+    files.check_output(out, "the evaluation")
     images = getattr(dataset, split)
+    # Of the weights evaluated, so that nobody takes it for an evaluation of others: a training may replace the file.
+    weights_sha256 = model.weights_sha256
+    if weights_sha256 is None and (weights := folder / files.WEIGHTS).exists():
+        weights_sha256 = files.sha256(weights)
     with tqdm(
         total=len(images),
         unit="image",
@@ -39,11 +49,20 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
     ) as bar:
         result, log_likelihoods = measures.evaluate(model, images, num_samples, seed, progress=bar.update, **how)
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **result}
-    if (weights := folder / files.WEIGHTS).exists():
-        result["weights_sha256"] = files.sha256(weights)  # so that nobody takes it for an evaluation of others
-    out = pathlib.Path(out or folder / "evaluation.json")
-    write_figures(out.parent / "figures", model, images, log_likelihoods, f"{dataset.spec.title}: {split} images", seed)
-    files.write_text(out, json.dumps(result, indent=2) + "\n")
+    if weights_sha256:
+        result["weights_sha256"] = weights_sha256
+    text = json.dumps(result, indent=2) + "\n"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(out, text)
+    except OSError as error:  # hours of work: it is shown where it can be
+        raise OSError(f"{out} cannot be written ({error.strerror}); it would hold {json.dumps(result)}") from error
+    title = f"{dataset.spec.title}: {split} images"
+    try:
+        write_figures(out.parent / "figures", model, images, log_likelihoods, title, seed)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{out} is written, but {out.parent / 'figures'} cannot be: {reason}") from error
     return result
 
 

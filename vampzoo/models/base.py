@@ -3,11 +3,13 @@
 Dimensions: B batch, S importance samples, N draws, M latents of a layer, (H, W, C) image. Log-densities in nats.
 """
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from vampzoo import random
+from vampzoo import memory, random
 from vampzoo.errors import InvalidValue
 from vampzoo.models import images, notebook
 from vampzoo.models.importance import compiled_importance_bound
@@ -157,6 +159,7 @@ class LatentVariableModel(keras.Model):
         """
         if n < 1:
             raise InvalidValue(f"n must be at least 1, got {n}")
+        memory.check(2 * 4 * n * math.prod(self.image_shape), f"n={n} images")  # the batches, and all in one array
         parameters = self.prior_parameters()
         if component is not None:
             num_components = len(parameters[0]) if parameters else 0

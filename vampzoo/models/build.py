@@ -1,6 +1,6 @@
 """From a `ModelConfig` to a model with the paper's networks."""
 
-from vampzoo import networks, priors
+from vampzoo import memory, networks, priors
 from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.pixel_hvae import PixelHVAE
@@ -16,7 +16,13 @@ def create(config, seed=0):
 
     Returns:
         A `vampzoo.models.LatentVariableModel`.
+
+    Raises:
+        TooLarge: if its weights do not fit into the memory.
     """
+    sizes = f"num_components={config.num_components}, hidden_units={config.hidden_units}"
+    sizes += f", z1_size={config.z1_size}, z2_size={config.z2_size}, image_shape={config.image_shape}"
+    memory.check(4 * config.least_weights(), f"the weights of a model with {sizes}")
     # Each network gets a seed of its own, so that changing one leaves the others' initial weights as they are.
     seeds = (10 * seed + i for i in range(10))
     prior = create_prior(config, next(seeds))

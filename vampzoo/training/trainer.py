@@ -7,7 +7,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from vampzoo import evaluation, files, models, objectives, optimizers, random
+from vampzoo import evaluation, files, memory, models, objectives, optimizers, random
 from vampzoo.models import weights
 from vampzoo.training.checkpoints import Checkpoints, Position
 from vampzoo.training.dropout import UnitDropout
@@ -58,6 +58,8 @@ class Trainer:
         image_epochs=20,
         pseudo_input_chunk=0,
     ):
+        if not tf.config.list_physical_devices("GPU"):  # which have a memory of their own
+            check_step_memory(model_config, config, len(dataset.train))
         self.model_config = model_config
         self.config = config
         self.folder = folder
@@ -328,3 +330,23 @@ class Trainer:
     @property
     def _advice(self):
         return f"the last good checkpoint is kept in {self.folder.checkpoints}; a smaller --learning_rate may help"
+
+
+def check_step_memory(model_config, config, num_images):
+    """Refuses numbers of samples with which not even the images of a step's decoder fit into the memory.
+
+    Args:
+        model_config: a `ModelConfig`.
+        config: a `TrainingConfig`.
+        num_images: N of the training images.
+
+    Raises:
+        TooLarge: if so; the message names the flags.
+    """
+    image_bytes = 4 * math.prod(model_config.image_shape)
+    rows = min(config.batch_size, num_images) * config.objective_samples
+    flags = f"--batch_size={config.batch_size} and --objective_samples={config.objective_samples}"
+    memory.check(2 * rows * image_bytes, f"a step with {flags}")  # and as much for gradients
+    memory.check(
+        config.selection_samples * image_bytes, f"validation with --selection_samples={config.selection_samples}"
+    )

@@ -125,7 +125,11 @@ def verify(folder):
     """
     folder = pathlib.Path(folder)
     listed = set()
-    for number, line in enumerate((folder / CHECKSUMS).read_text().splitlines(), start=1):
+    try:
+        lines = (folder / CHECKSUMS).read_text().splitlines()
+    except ValueError as error:
+        raise ZooError(f"{folder / CHECKSUMS} is damaged: {error}") from error
+    for number, line in enumerate(lines, start=1):
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name:
             raise ZooError(f"{folder / CHECKSUMS}, line {number} is not 'SHA256  FILE': {line!r}")
@@ -186,6 +190,21 @@ def shows_training_images(config):
     return prior == "vampprior_data" or (prior == "vampprior" and from_data)
 
 
+def read_data(folder):
+    """What config.json says about the data: {"dataset": ..., "fingerprint": ..., "binarization": ...}.
+
+    Raises:
+        ZooError: if it says nothing that identifies them.
+    """
+    data = read_config(folder)[0].get("data")
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in ("dataset", "fingerprint")):
+        raise ZooError(
+            f"{pathlib.Path(folder) / CONFIG} does not say which data the model was trained on (data.dataset, "
+            "data.fingerprint): it cannot be evaluated"
+        )
+    return {"binarization": None, **data}
+
+
 def load(name_or_path, zoo_dir=None):
     """Builds a model and gives it its trained weights.
 
@@ -216,6 +235,7 @@ def load(name_or_path, zoo_dir=None):
     import numpy as np
 
     from vampzoo import models  # imports TensorFlow, which takes seconds: whatever can fail without it has passed
+    from vampzoo.models import weights as model_weights
     from vampzoo.zoo import weights
 
     model = models.create(model_config)
@@ -223,7 +243,7 @@ def load(name_or_path, zoo_dir=None):
         if path.name == WEIGHTS:
             data = path.read_bytes()  # once: what is loaded is what was hashed, though a training may replace the file
             model.weights_sha256 = hashlib.sha256(data).hexdigest()
-            models.weights.from_bytes(model, data)
+            model_weights.from_bytes(model, data)
         else:
             weights.read(model, folder / str(latest_version(folder)))
     except (OSError, ValueError, KeyError) as error:
