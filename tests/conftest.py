@@ -40,13 +40,13 @@ def binary_images():
 
 
 @pytest.fixture
-def ends(request):
+def ends(request, tmp_path):
     """A function that a test of a hostile situation tells how it ends.
 
     With VAMPZOO_HOSTILE_TABLE=FILE, a row (situation, how it ends, seconds) goes into that file.
     """
     said, start = [], time.monotonic()
-    yield lambda how: said.append(str(how).replace(str(request.getfixturevalue("tmp_path")), "..."))
+    yield lambda how: said.append(str(how).replace(str(tmp_path), "..."))
     if (path := os.environ.get("VAMPZOO_HOSTILE_TABLE")) and said:
         name = request.node.name.removeprefix("test_").replace("_", " ").replace("|", "/")
         how = " ".join(said[-1].split()).replace("|", "/")

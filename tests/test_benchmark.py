@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from vampzoo import models
-from vampzoo.benchmarking import flops, peers, speed, timing
+from vampzoo.benchmarking import peers, speed, timing
 from vampzoo.config import ModelConfig
+from vampzoo.models import flops
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,13 @@ class Client:
         Python numbers become int32 or float32.
 
         Raises:
+            ValueError: for a number that int32 or float32 cannot hold.
             grpc.RpcError: what the server answered: INVALID_ARGUMENT for inputs that the model refuses, NOT_FOUND for a
                 model that it does not serve; or UNAVAILABLE, DEADLINE_EXCEEDED.
         """
         request = predict_pb2.PredictRequest(
             model_spec=model_pb2.ModelSpec(name=self._name, signature_name=signature),
-            inputs={key: _to_proto(value) for key, value in inputs.items()},
+            inputs={key: _to_proto(key, value) for key, value in inputs.items()},
         )
         if self._version is not None:
             request.model_spec.version.value = self._version
@@ -55,6 +56,17 @@ class Client:
         self._channel.close()
 
 
-def _to_proto(value):
+def _to_proto(name, value):
     value = np.asarray(value)
-    return tf.make_tensor_proto(value, np.int32 if value.dtype.kind in "iub" else np.float32)
+    dtype = np.int32 if value.dtype.kind in "iub" else np.float32
+    if value.dtype.kind in "iu" and value.size:  # a larger number would arrive as another one
+        limits = np.iinfo(np.int32)
+        if int(value.min()) < limits.min or int(value.max()) > limits.max:
+            raise ValueError(f"{name}={value} does not fit into int32, from {limits.min} to {limits.max}")
+    elif value.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers, not {value.dtype}")
+    with np.errstate(over="ignore"):
+        cast = value.astype(dtype)
+    if np.any(np.isinf(cast) & np.isfinite(value)):
+        raise ValueError(f"{name} holds numbers that do not fit into float32")
+    return tf.make_tensor_proto(cast, dtype)

@@ -10,17 +10,14 @@ Ends with one JSON line on stdout.
 import csv
 import json
 import math
-import os
 import pathlib
-import shutil
-import tempfile
 
 from absl import flags
 
 from vampzoo import files, program, zoo
 from vampzoo.errors import InvalidValue
 from vampzoo.paper import results
-from vampzoo.zoo import card, writing
+from vampzoo.zoo import card, replacing, writing
 
 FLAGS = flags.FLAGS
 
@@ -117,49 +114,27 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False, 
         if not line.startswith(_LOCAL_FLAGS)
     ]
 
+    replacing.check_target(pathlib.Path(zoo_dir, name).resolve())  # before seconds are spent
+    zoo.check_index(zoo_dir)
     model = zoo.load(run_dir)  # TensorFlow is imported here, after the files are known to be good
-    _clean_up(preset)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".writing.{name}.", dir=zoo_dir))
-    try:
-        version = zoo.latest_version(preset) + 1
-        for old in range(1, version):
-            if (preset / str(old)).is_dir():
-                shutil.copytree(preset / str(old), temporary / str(old))
-        (temporary / "train.flags").write_text("\n".join(train_flags) + "\n")
-        writing.write(temporary, model, name, config, metrics, version, note)
-        temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
-        _replace(preset, temporary)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    if evaluation.get("weights_sha256", model.weights_sha256) != model.weights_sha256:
+        raise zoo.ZooError(
+            f"{run_dir / 'evaluation.json'} is about other weights than {run_dir / zoo.WEIGHTS}: run "
+            f"`{evaluate_command(run_dir)}` again"
+        )
+    with replacing.replaced(zoo_dir, name) as (folder, version, theirs):
+        files.write_text(folder / "train.flags", "\n".join(train_flags) + "\n")
+        writing.write(folder, model, name, config, metrics, version, note, theirs)
     zoo.write_index(zoo_dir)
     return preset
 
 
-def _replace(preset, new):
-    """Puts `new` in the place of the folder `preset`, which may not exist yet."""
-    if not preset.exists():
-        os.rename(new, preset)
-        return
-    old = new.with_name(f"{new.name}.old")
-    os.rename(preset, old)
-    try:
-        os.rename(new, preset)
-    except OSError:
-        os.rename(old, preset)
-        raise
-    shutil.rmtree(old)
-
-
-def _clean_up(preset):
-    """Removes what an export of this preset left when it was killed; brings back a preset that it had set aside."""
-    for left in preset.parent.glob(f".writing.{preset.name}.*"):
-        if left.suffix == ".old" and not preset.exists():
-            os.rename(left, preset)
-        else:
-            shutil.rmtree(left)
-
-
 # === Files of the run ===
+
+
+def evaluate_command(run_dir):
+    """What writes the evaluation.json of a run."""
+    return f"python -m vampzoo.evaluate --run_dir={run_dir} --split=test"
 
 
 def read_text(path, hint):
@@ -168,12 +143,14 @@ def read_text(path, hint):
         return path.read_text()
     except FileNotFoundError:
         raise zoo.ZooError(f"{path} is missing: {hint}") from None
+    except ValueError as error:
+        raise zoo.ZooError(f"{path} is damaged ({error}): {hint}") from error
 
 
 def read_evaluation(run_dir, config):
     """The contents of evaluation.json, once they are known to be about this run's test images."""
     path = run_dir / "evaluation.json"
-    command = f"python -m vampzoo.evaluate --run_dir={run_dir} --split=test"
+    command = evaluate_command(run_dir)
     try:
         evaluation = json.loads(read_text(path, f"run `{command}` first"))
         if evaluation["split"] != "test":
@@ -183,9 +160,6 @@ def read_evaluation(run_dir, config):
                 raise zoo.ZooError(f"{path}: {key} is {evaluation[key]}")
         if evaluation["fingerprint"] != config["data"]["fingerprint"]:
             raise zoo.ZooError(f"{path} is about other data than the run was trained on: run `{command}` again")
-        weights = run_dir / zoo.WEIGHTS
-        if weights.exists() and evaluation.get("weights_sha256", digest := files.sha256(weights)) != digest:
-            raise zoo.ZooError(f"{path} is about other weights than {weights}: run `{command}` again")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise zoo.ZooError(f"{path} is damaged ({error!r}): run `{command}` again") from error
     return evaluation

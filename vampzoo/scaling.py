@@ -7,7 +7,7 @@ With N GPUs and a global batch of B images a GPU computes
     t_step(N, B) = (a B/N + c) / (rate * efficiency)
 
 where a is the cost of an image and c that of the pseudo-inputs, which every GPU encodes anew
-(`vampzoo.benchmarking.flops`). Then the gradients, float32 also in mixed precision, are summed by NCCL's ring all-
+(`vampzoo.models.flops`). Then the gradients, float32 also in mixed precision, are summed by NCCL's ring all-
 reduce. Each of its 2 (N - 1) rounds sends 1/N of the S = 4 * parameters bytes over every link:
 
     t_reduce(N) = 2 (N - 1)/N * S / bandwidth
@@ -57,7 +57,7 @@ class Cost(NamedTuple):
 
 def cost(model):
     """The `Cost` of a `vampzoo.models.LatentVariableModel`."""
-    from vampzoo.benchmarking import flops
+    from vampzoo.models import flops
 
     one, two = flops.training_step(model, 1), flops.training_step(model, 2)
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)

@@ -82,7 +82,8 @@ def training(configs, peer_names, batch_size, rounds, num_steps, progress=_silen
         {"machine": rates, "models": {name: times, operations and shares}, "peers": {name: {peer: times}},
         "vampprior_over_standard": {model: ratio}}.
     """
-    from vampzoo.benchmarking import flops, timing
+    from vampzoo.benchmarking import timing
+    from vampzoo.models import flops
 
     runs, built = {}, {}
     for model_config in configs:
@@ -244,7 +245,8 @@ class _Clock:
 def importance(configs, num_samples, rounds, num_images=4, progress=_silent):
     """Importance samples a second, and the share of their floor: matrix products alone at the machine's rate."""
     from vampzoo import models
-    from vampzoo.benchmarking import flops, timing
+    from vampzoo.benchmarking import timing
+    from vampzoo.models import flops
 
     built = {_name(model_config): models.create(model_config) for model_config in configs}
     runs = {"matrix_product": (timing.matrix_product()[0], 1)}

@@ -1,7 +1,7 @@
 """What is published: presets that load in one line, their cards, and the SavedModels that TensorFlow Serving runs."""
 
 from vampzoo.zoo.errors import ZooError
-from vampzoo.zoo.listing import INDEX, Preset, Presets, presets, write_index
+from vampzoo.zoo.listing import INDEX, Preset, Presets, check_index, presets, write_index
 from vampzoo.zoo.preset_folder import (
     CHECKSUMS,
     CONFIG,
@@ -27,6 +27,7 @@ __all__ = [
     "Preset",
     "Presets",
     "ZooError",
+    "check_index",
     "find",
     "latest_version",
     "load",

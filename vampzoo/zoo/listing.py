@@ -187,6 +187,20 @@ def _facts_on_the_hub(owner, name):
     return dataclasses.replace(facts(folder), mebibytes=None)  # the weights are not here
 
 
+def check_index(zoo_dir):
+    """Raises ZooError if a zoo's folder has a file called `INDEX` that is no table of presets."""
+    path = pathlib.Path(zoo_dir, INDEX)
+    if not path.exists():
+        return
+    try:
+        rows = json.loads(path.read_text())
+        ours = isinstance(rows, list) and all(isinstance(row, dict) and "name" in row for row in rows)
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise ZooError(f"{path} is no table of presets, and an export would replace it: move it away")
+
+
 def write_index(zoo_dir):
     """Writes `INDEX` of a zoo's folder, its table of presets."""
     path = pathlib.Path(zoo_dir, INDEX)

@@ -68,7 +68,7 @@ def find(name_or_path, zoo_dir=None):
     """The folder that `load` would read, and the name of what is in it.
 
     Args:
-        name_or_path: a preset's name, or the path of a preset folder or run folder. A name comes before a path. Or an
+        name_or_path: a preset's name, or the path of a preset folder or run folder. A name that is both is refused. Or an
             address on the hub, hf://OWNER/NAME or hf://OWNER/NAME@REVISION, which is fetched into the hub's cache.
         zoo_dir: as for `zoo_folder`; or hf://OWNER, where names are then looked for, unless there is a run folder here.
 
@@ -82,8 +82,8 @@ def find(name_or_path, zoo_dir=None):
         address = hub.parse(name_or_path)
         return hub.fetch(address), address.name
     path = pathlib.Path(name_or_path)
-    is_name = len(path.parts) == 1 and not str(name_or_path).endswith(os.sep) and path.parts[0] not in (".", "..")
-    problem = None
+    is_name = os.sep not in str(name_or_path) and str(name_or_path) not in ("", ".", "..")
+    problem = ambiguous = None
     if is_name and (owner := zoo_owner(zoo_dir)):
         if not (path / CONFIG).is_file():
             return find(f"{hub.SCHEME}{owner}/{name_or_path}")
@@ -91,13 +91,20 @@ def find(name_or_path, zoo_dir=None):
         try:
             folder = zoo_folder(zoo_dir)
             if (folder / path / CHECKSUMS).is_file():
-                return folder / path, path.name
+                if not (path / CONFIG).is_file() or path.samefile(folder / path):
+                    return folder / path, path.name
+                ambiguous = folder / path
             problem = (
                 f"the presets in {folder} are: {', '.join(names(folder)) or '(none)'}. Those on a hub have addresses, "
                 "hf://OWNER/NAME"
             )
         except ZooError as error:
             problem = str(error)
+    if ambiguous:
+        raise ZooError(
+            f"{name_or_path} is the preset {ambiguous} and a folder here, too: say ./{name_or_path} for the folder, or the "
+            "preset's path"
+        )
     if (path / CONFIG).is_file():
         return path, path.resolve().name
     if path.is_dir():
@@ -110,21 +117,25 @@ def find(name_or_path, zoo_dir=None):
 # === Checksums ===
 
 
-def write_checksums(folder):
-    """Writes SHA256SUMS over all files of a folder, in the form that `sha256sum --check` reads."""
+def write_checksums(folder, unlisted=()):
+    """Writes SHA256SUMS over all files of a folder but `unlisted`, in the form that `sha256sum --check` reads."""
     folder = pathlib.Path(folder)
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    names = [name for name in names if name not in unlisted]
     (folder / CHECKSUMS).write_text("".join(f"{files.sha256(folder / name)}  {name}\n" for name in names))
 
 
 def verify(folder):
     """Compares the files of a preset with its SHA256SUMS.
 
+    Returns:
+        {file, relative to the folder: its SHA-256}.
+
     Raises:
         ZooError: naming the first file that is missing, changed or not listed though `load` reads it.
     """
     folder = pathlib.Path(folder)
-    listed = set()
+    listed = {}
     try:
         lines = (folder / CHECKSUMS).read_text().splitlines()
     except ValueError as error:
@@ -138,10 +149,11 @@ def verify(folder):
             raise ZooError(f"{path} is missing, though {CHECKSUMS} lists it")
         if files.sha256(path) != digest:
             raise ZooError(f"{path} is damaged: its SHA-256 is not the one in {CHECKSUMS}. Fetch it again")
-        listed.add(name)
+        listed[name] = digest
     for name in (CONFIG, *_weight_files(folder)):
         if name not in listed:
             raise ZooError(f"{folder / CHECKSUMS} does not list {name}")
+    return listed
 
 
 # === Loading ===
@@ -225,8 +237,7 @@ def load(name_or_path, zoo_dir=None):
             the hub that is not in the cache if the hub cannot be reached.
     """
     folder, name = find(name_or_path, zoo_dir)
-    if (folder / CHECKSUMS).is_file():
-        verify(folder)
+    listed = verify(folder) if (folder / CHECKSUMS).is_file() else {}
     config, model_config = read_config(folder)
     path = folder / _weight_files(folder)[0]
     if not path.is_file():
@@ -243,6 +254,8 @@ def load(name_or_path, zoo_dir=None):
         if path.name == WEIGHTS:
             data = path.read_bytes()  # once: what is loaded is what was hashed, though a training may replace the file
             model.weights_sha256 = hashlib.sha256(data).hexdigest()
+            if listed.get(WEIGHTS, model.weights_sha256) != model.weights_sha256:
+                raise ValueError("it was changed while it was read")
             model_weights.from_bytes(model, data)
         else:
             weights.read(model, folder / str(latest_version(folder)))

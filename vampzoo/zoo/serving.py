@@ -15,8 +15,8 @@ Signatures (images are float32 in [0, 1]; a seed is an int32 pair: [s, 0] is the
 
 A model with one stochastic layer says z where this says z2, and has no z1. Every request is checked inside the graph, before
 anything of its size is allocated: B and n are at least 1 and at most `MAX_IMAGES` and `MAX_SAMPLES`, num_samples at most
-`MAX_IMPORTANCE_SAMPLES`, components exist, images have the model's shape and lie in [0, 1], latents are finite. What
-fails a check gets INVALID_ARGUMENT.
+`MAX_IMPORTANCE_SAMPLES` and B times num_samples at most `max_draws` of the model, components exist, images have the model's
+shape and lie in [0, 1], latents are finite and at most `MAX_LATENT`. What fails a check gets INVALID_ARGUMENT.
 """
 
 import pathlib
@@ -24,7 +24,8 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from vampzoo import random
+from vampzoo import files, random
+from vampzoo.models import flops
 from vampzoo.models.importance import importance_bound
 from vampzoo.zoo import weights
 
@@ -32,6 +33,10 @@ from vampzoo.zoo import weights
 MAX_SAMPLES = 500  # n: one batch of `model.sample`, so that the same seed gives the same images
 MAX_IMAGES = 1000  # B
 MAX_IMPORTANCE_SAMPLES = 10_000  # num_samples; memory depends on `model.importance_chunk` alone, time on B num_samples
+MAX_LATENT = 1e6  # absolute value of a latent: far beyond any that a model draws, and far below where decoders overflow
+# B num_samples is bounded so that a request takes a core ten seconds or less; one does of the models' products and
+# convolutions at least 20 GFLOP/s.
+LIKELIHOOD_OPERATIONS = 10 * 20e9
 
 WARMUP_FILE = "tf_serving_warmup_requests"  # in assets.extra/, where TensorFlow Serving looks for it
 
@@ -52,6 +57,7 @@ class ServedModel:
         self.prior_variables = [tf.Variable(t, trainable=False, name=f"prior_{i}") for i, t in enumerate(parameters)]
         self._make_parameters = type(parameters)._make if parameters else tuple
         self.num_components = int(parameters[0].shape[0]) if parameters else 0
+        self.max_draws = max_draws(model)
 
     def signatures(self):
         """{name: (function, its `tf.TensorSpec`s)}, the default first."""
@@ -93,7 +99,9 @@ class ServedModel:
 
     def decode(self, z):
         count = _in_range(tf.shape(z)[0], 1, MAX_IMAGES, "the number of latents")
-        finite = tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(z)), ["latents must be finite"])
+        # NaN compares as false.
+        message = f"latents must be finite, from {-MAX_LATENT:.0f} to {MAX_LATENT:.0f}"
+        finite = tf.debugging.Assert(tf.reduce_all(tf.abs(z) <= MAX_LATENT), [message])
         with tf.control_dependencies([count, finite]):
             z = tf.ensure_shape(tf.identity(z), [None, next(iter(self.model.latent_sizes.values()))])
         return {"images": self.model.decode(z, seed=random.key(0))}
@@ -120,6 +128,10 @@ class ServedModel:
         """images [B, H, W, C], num_samples, seed [2] -> log_likelihood [B], nats."""
         images = self._images(images)
         num_samples = _in_range(num_samples, 1, MAX_IMPORTANCE_SAMPLES, "num_samples")
+        draws = tf.shape(images)[0] * num_samples  # at most 10^7
+        within = _in_range(draws, 1, self.max_draws, "the number of images times num_samples")
+        with tf.control_dependencies([within]):
+            num_samples = tf.identity(num_samples)
         bound = importance_bound(self.model, images, num_samples, random.key(seed), 0, self.prior_parameters())
         return {"log_likelihood": bound}
 
@@ -147,6 +159,18 @@ def _in_range(value, low, high, name):
         return tf.identity(value)
 
 
+def max_draws(model):
+    """The most importance samples, over all images of a request, that a served model takes.
+
+    It follows from the shapes of the model's networks alone.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+    """
+    draws = LIKELIHOOD_OPERATIONS / flops.importance_sample(model)
+    return max(1, min(int(draws), MAX_IMAGES * MAX_IMPORTANCE_SAMPLES))
+
+
 def export(model, folder, name):
     """Writes a SavedModel that loads in TensorFlow alone and in TensorFlow Serving, and from which `vampzoo.load` reads.
 
@@ -157,6 +181,7 @@ def export(model, folder, name):
 
     Raises:
         ZooError: if the files that were written do not hold the model's weights.
+        OSError: if they cannot be written.
     """
     folder = pathlib.Path(folder)
     served = ServedModel(model)
@@ -169,8 +194,12 @@ def export(model, folder, name):
     for signature, (function, specs) in signatures.items():
         # ExportArchive traces without AutoGraph, which the loops over samples need: a function of our own inside it has it.
         archive.add_endpoint(signature, tf.function(function), specs)
-    archive.write_out(str(folder), verbose=False)
-    _write_warmup(folder, name, served, signatures)
+    try:
+        with files.path_without_patterns(folder.parent) as parent:
+            archive.write_out(f"{parent}/{folder.name}", verbose=False)
+        _write_warmup(folder, name, served, signatures)
+    except tf.errors.OpError as error:
+        raise OSError(f"{folder} cannot be written (disk full?): {str(error).splitlines()[0]}") from error
     weights.write_map(model, folder)
 
 

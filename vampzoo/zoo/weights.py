@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vampzoo import files
 from vampzoo.files import VARIABLES, WEIGHTS_MAP
 from vampzoo.zoo.errors import ZooError
 
@@ -50,11 +51,12 @@ def write_map(model, folder):
     Raises:
         ZooError: if the SavedModel lacks a weight.
     """
-    checkpoint = tf.train.load_checkpoint(str(pathlib.Path(folder, VARIABLES)))
     keys = {}
-    for key, dtype in sorted(checkpoint.get_variable_to_dtype_map().items()):
-        if dtype != tf.string:  # the object graph
-            keys.setdefault(_bits(checkpoint.get_tensor(key)), []).append(key)
+    with files.path_without_patterns(folder) as plain:
+        checkpoint = tf.train.load_checkpoint(f"{plain}/{VARIABLES}")
+        for key, dtype in sorted(checkpoint.get_variable_to_dtype_map().items()):
+            if dtype != tf.string:  # the object graph
+                keys.setdefault(_bits(checkpoint.get_tensor(key)), []).append(key)
     found = {}
     for name, weight in zip(names(model), model.weights, strict=True):
         if not keys.get(bits := _bits(weight.numpy())):
@@ -84,13 +86,14 @@ def read(model, folder):
     if not isinstance(keys, dict) or set(keys) != set(expected):
         raise ZooError(f"{WEIGHTS_MAP} names other weights than the model has")
     try:
-        checkpoint = tf.train.load_checkpoint(str(pathlib.Path(folder, VARIABLES)))
-        shapes, dtypes = checkpoint.get_variable_to_shape_map(), checkpoint.get_variable_to_dtype_map()
-        for name, weight in expected.items():
-            key = keys[name]
-            if shapes.get(key) != list(weight.shape) or dtypes[key] != weight.dtype:
-                raise ZooError(f"{name} is {weight.dtype} {list(weight.shape)}, and {key} of the checkpoint is not")
-        arrays = {name: checkpoint.get_tensor(keys[name]) for name in expected}
+        with files.path_without_patterns(folder) as plain:
+            checkpoint = tf.train.load_checkpoint(f"{plain}/{VARIABLES}")
+            shapes, dtypes = checkpoint.get_variable_to_shape_map(), checkpoint.get_variable_to_dtype_map()
+            for name, weight in expected.items():
+                key = keys[name]
+                if shapes.get(key) != list(weight.shape) or dtypes[key] != weight.dtype:
+                    raise ZooError(f"{name} is {weight.dtype} {list(weight.shape)}, and {key} of the checkpoint is not")
+            arrays = {name: checkpoint.get_tensor(keys[name]) for name in expected}
     except (tf.errors.OpError, RuntimeError, IndexError, TypeError) as error:  # all of these come from truncated files
         raise ZooError(f"the checkpoint cannot be read: {error}") from error
     for name, weight in expected.items():

@@ -56,7 +56,7 @@ def check_name(name, model_config, dataset):
         raise ZooError(f"the name {name!r} says {others[0]}, and the data is {dataset}")
 
 
-def write(folder, model, name, config, metrics, version=1, note=""):
+def write(folder, model, name, config, metrics, version=1, note="", unlisted=()):
     """Writes a preset of a model into a folder that exists, and reads it back.
 
     Args:
@@ -67,6 +67,7 @@ def write(folder, model, name, config, metrics, version=1, note=""):
         metrics: contents of metrics.json.
         version: number of the SavedModel.
         note: for the card.
+        unlisted: files in it, relative, that are not the preset's and so have no checksum.
 
     Raises:
         ZooError: if what was written does not load with the very weights of the model.
@@ -80,7 +81,7 @@ def write(folder, model, name, config, metrics, version=1, note=""):
     (folder / "README.md").write_text(card.render(metrics, config, note))
     figures.save_grid(folder / "samples.png", model.sample(NUM_SAMPLES, seed=SAMPLES_SEED))
     serving.export(model, folder / str(version), name)
-    preset_folder.write_checksums(folder)
+    preset_folder.write_checksums(folder, unlisted)
     if differing := differing_weights(preset_folder.load(folder), model):
         raise ZooError(f"{', '.join(differing)} came back from {folder} with other values: nothing was exported")
 
