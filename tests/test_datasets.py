@@ -235,10 +235,10 @@ def test_npz_bombs_are_refused_unread(tmp_path):
     path = tmp_path / "bomb.npz"
     for shape in [(2**20, 2**10, 2**10), (2**40, 2**40, 2**40)]:
         path.write_bytes(npz_of({"descr": "|u1", "fortran_order": False, "shape": shape}))
-        with pytest.raises(DataError, match=r"bomb.npz: array train has the shape .*more than"):
+        with pytest.raises(DataError, match=r"bomb.npz: array train has the shape .*pixels and 4 GiB are read"):
             datasets.load("npz", data_file=path)
     path.write_bytes(npz_of({"descr": "|V1000000", "fortran_order": False, "shape": (2**20, 2, 2)}))
-    with pytest.raises(DataError, match="more than"):
+    with pytest.raises(DataError, match="GiB are read"):
         datasets.load("npz", data_file=path)
     # A header that promises more than there is.
     path.write_bytes(npz_of({"descr": "|u1", "fortran_order": False, "shape": (100, 28, 28)}, b"few"))

@@ -338,7 +338,7 @@ def test_card_and_metrics_say_what_was_measured(preset):
 def test_further_export_takes_the_next_number_and_keeps_the_first(exported, tmp_path):
     run, folder, _ = exported
     copy = shutil.copytree(folder, tmp_path / "zoo")
-    (copy / f".writing.{tiny_preset.NAME}.killed").mkdir()  # left by an export that was killed
+    (copy / f".writing.{tiny_preset.NAME}.killed_8").mkdir()  # left by an export that was killed
     preset = export.export_preset(run, tiny_preset.NAME, copy, note="Drawn by hand.")
     zoo.verify(preset)
     assert zoo.latest_version(preset) == 2

@@ -22,7 +22,7 @@ def read_mat(path, shapes):
     try:
         contents = scipy.io.loadmat(path, variable_names=list(shapes))
     except Exception as error:  # A truncated or foreign file makes the reader raise nearly anything.
-        raise DataError(f"{path} cannot be read as a MATLAB file: {error or type(error).__name__}") from error
+        raise DataError(f"{path} cannot be read as a MATLAB file: {str(error) or type(error).__name__}") from error
     for name, shape in shapes.items():
         if name not in contents:
             raise DataError(f"{path} has no array {name}.")

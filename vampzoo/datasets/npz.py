@@ -11,6 +11,7 @@ from vampzoo.datasets.pixels import SPLITS, check_pixels
 # Training keeps the images on the device as float32, so what is larger than this would not fit anyway; and a small
 # archive that unpacks to terabytes is refused before a byte of it is unpacked.
 MAX_PIXELS = 2**30
+MAX_BYTES = 2**32  # of an array as it is in the file
 
 
 def read_npz(path):
@@ -40,7 +41,9 @@ def read_npz(path):
     except DataError:
         raise
     except Exception as error:  # A damaged or hostile archive makes its readers raise nearly anything.
-        raise DataError(f"data_file {path} cannot be read as an .npz file: {error or type(error).__name__}") from error
+        raise DataError(
+            f"data_file {path} cannot be read as an .npz file: {str(error) or type(error).__name__}"
+        ) from error
 
     shape = splits["train"].shape[1:]
     for split, images in splits.items():
@@ -67,7 +70,13 @@ def _read_array(archive, split, path):
     pixels = 1
     for size in shape:  # Python integers: a product in NumPy could overflow.
         pixels *= size
-    if pixels > MAX_PIXELS or dtype.itemsize > 16:
-        raise DataError(f"{where} has the shape {list(shape)} of {dtype}, more than {MAX_PIXELS:,} pixels in memory.")
+    num_bytes = pixels * dtype.itemsize
+    if pixels > MAX_PIXELS or num_bytes > MAX_BYTES:
+        raise DataError(
+            f"{where} has the shape {list(shape)} of {dtype}: {num_bytes / 2**30:,.1f} GiB. At most {MAX_PIXELS:,} pixels "
+            f"and {MAX_BYTES / 2**30:.0f} GiB are read."
+        )
+    if num_bytes > (held := archive.getinfo(f"{split}.npy").file_size):
+        raise DataError(f"{where} claims {num_bytes:,} bytes, and the file holds {held:,}: it is damaged.")
     with archive.open(f"{split}.npy") as member:
         return check_pixels(np.lib.format.read_array(member, allow_pickle=False), where)

@@ -32,7 +32,7 @@ class Builder(SourceFileBuilder):
         try:
             arrays = load_arrays(pickled)
         except Exception as error:  # A damaged or hostile pickle makes its reader raise nearly anything.
-            raise DataError(f"{path}: {MEMBER} cannot be unpickled: {error or type(error).__name__}.") from error
+            raise DataError(f"{path}: {MEMBER} cannot be unpickled: {str(error) or type(error).__name__}.") from error
         return {split: _images(arrays, array, f"{path}: {MEMBER}") for split, array in SPLITS.items()}
 
 
@@ -51,7 +51,7 @@ def _read_member(path):
     except DataError:
         raise
     except Exception as error:  # A truncated or foreign file: tarfile's errors, zlib's, EOFError.
-        raise DataError(f"{path} cannot be read as a .tar.gz file: {error or type(error).__name__}") from error
+        raise DataError(f"{path} cannot be read as a .tar.gz file: {str(error) or type(error).__name__}") from error
     raise DataError(f"{path} has no member {MEMBER}.")
 
 
