@@ -59,30 +59,31 @@ def test_units_that_ignore_the_data_are_not_active(model, images):
     assert units["z1"].shape == (3,)
 
 
-def test_units_that_follow_the_layer_above_alone_are_not_active(images):
+@pytest.fixture
+def noisy(images):
+    """A model whose means of q(z1|x, z2) vary by 0.3 within one image, from the draws of z2."""
+    altered = create(CONFIG, seed=1)
+    head = altered.q_z1_network.get_layer("mean")
+    kernel, _ = head.get_weights()
+    same = tf.constant(np.repeat(images[:1], 2000, axis=0))
+    means = altered.posterior(same, altered.draw_noise(2000, random.key(9)))["z1"].mean().numpy()
+    head.set_weights([kernel * np.sqrt(0.3 / means.var(axis=0)), np.zeros(3, np.float32)])
+    return altered
+
+
+def test_units_that_follow_the_layer_above_alone_are_not_active(noisy, images):
     """All images alike: whatever the mean of q(z1|x, z2) varies by is the noise of z2, not the data."""
-    altered = create(CONFIG, seed=1)
-    head = altered.q_z1_network.get_layer("mean")
-    kernel, bias = head.get_weights()
-    head.set_weights([30 * kernel, bias])
-    same = np.repeat(images[:1], 200, axis=0)
-    means = [
-        altered.posterior(tf.constant(same), altered.draw_noise(200, random.key(s)))["z1"].mean() for s in range(10)
-    ]
-    assert (np.var(np.mean(means, axis=0), axis=0) > 0.01).all()  # what draws alone would call active
-    variances = evaluation.variances_of_means(altered, same)
-    assert not evaluation.active_units(altered, same)["z1"].any(), variances
+    same = np.repeat(images[:1], 2000, axis=0)
+    draws = [noisy.posterior(tf.constant(same), noisy.draw_noise(2000, random.key(s)))["z1"].mean() for s in range(10)]
+    assert (np.var(np.mean(draws, axis=0), axis=0) > 0.02).all()  # what is in the draws alone, twice the threshold
+    assert not evaluation.active_units(noisy, same)["z1"].any()
 
 
-def test_the_variance_of_means_is_unbiased(images):
-    """Over seeds it averages to the variance of the exact means, here taken from very many draws."""
-    altered = create(CONFIG, seed=1)
-    head = altered.q_z1_network.get_layer("mean")
-    kernel, bias = head.get_weights()
-    head.set_weights([10 * kernel, bias])
-    exact = evaluation.variances_of_means(altered, images, num_samples=2000)["z1"]
-    few = np.mean([evaluation.variances_of_means(altered, images, 2, seed=s)["z1"] for s in range(60)], axis=0)
-    np.testing.assert_allclose(few, exact, rtol=0.25)
+def test_the_variance_of_means_is_unbiased(noisy, images):
+    """Two draws, of each image again and again, say what thirty say. Uncorrected they would say 0.15 more."""
+    exact = evaluation.variances_of_means(noisy, images, num_samples=30)["z1"] * (len(images) - 1) / len(images)
+    few = evaluation.variances_of_means(noisy, np.repeat(images, 300, axis=0), num_samples=2)["z1"]
+    np.testing.assert_allclose(few, exact, atol=0.05)
 
 
 def test_mean_and_standard_error():
