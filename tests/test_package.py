@@ -29,6 +29,25 @@ def test_import_is_light():
     assert done.returncode == 0, done.stderr
 
 
+def test_nothing_is_said_at_the_start():
+    """Nine of the first fourteen lines were TensorFlow's, and one of them spoke of an error."""
+    code = "import vampzoo, tensorflow as tf; vampzoo.models; print(tf.config.list_logical_devices()[0].name)"
+    done = python(code, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0 and "device:CPU:0" in done.stdout
+    assert done.stderr == ""
+
+
+def test_what_is_no_notice_is_said_after_all():
+    code = (
+        "import os, sys; from vampzoo import quiet\n"
+        "with quiet.notices_dropped():\n"
+        "    os.write(2, b'I0000 port.cc:153] oneDNN custom operations are on. You may\\nfrom C++\\n')\n"
+        "    print('from Python', file=sys.stderr)\n"
+        "print('after', file=sys.stderr)"
+    )
+    assert python(code).stderr == "from C++\nfrom Python\nafter\n"
+
+
 def test_another_keras_backend_is_refused_at_once():
     done = python("import vampzoo", KERAS_BACKEND="jax")
     assert done.returncode != 0

@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(vampzoo.__file__).parent
 # From the ground up. What stands in one line may import one another as long as no circle comes about.
 ROOMS = (
     ("errors",),
-    ("config", "random", "files", "figures", "memory"),
+    ("config", "random", "files", "figures", "memory", "quiet"),
     ("distributions", "priors", "objectives", "optimizers"),
     ("networks",),
     ("models",),

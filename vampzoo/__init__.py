@@ -10,10 +10,13 @@ Submodules are imported at first use, so that `import vampzoo` itself takes no t
 import importlib
 import os
 
+from vampzoo import quiet
+
 __version__ = "1.0.0"
 
 # TensorFlow's start-up notices say nothing that a user of the zoo can act on; must be set before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+quiet.install()
 
 if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
     raise ImportError(
