@@ -16,7 +16,7 @@ import tensorflow_probability as tfp
 
 from vampzoo import config, distributions, models, objectives, priors, random
 from vampzoo.models import HVAE, VAE
-from vampzoo.models.importance import importance_bound
+from vampzoo.models.importance import importance_estimate
 
 RNG = np.random.default_rng(0)
 SHAPE, D, M = (2, 3, 1), 6, 2
@@ -147,7 +147,7 @@ def test_with_the_exact_posterior_every_sample_gives_the_exact_likelihood(make):
         np.testing.assert_allclose(model.elbo(IMAGES, seed=seed), exact, atol=2e-5)
     for chunk in (2, 1000):  # so neither the number of samples nor the chunks can matter
         model.importance_chunk = chunk
-        np.testing.assert_allclose(importance_bound(model, IMAGES, 5, SEED), exact, atol=2e-5)
+        np.testing.assert_allclose(importance_estimate(model, IMAGES, 5, SEED).log_likelihood, exact, atol=2e-5)
 
 
 @layers
@@ -174,7 +174,7 @@ def test_chunks_are_summed_over_exactly_the_samples_asked_for(make):
     model, *_ = make(widened=1.5)
     model.importance_chunk = 8
     chunk_size, num_chunks, num_samples = 7, 3, 20  # three equal chunks hold 21: one draw too many
-    for i, bound in enumerate(importance_bound(model, IMAGES, num_samples, SEED).numpy()):
+    for i, bound in enumerate(importance_estimate(model, IMAGES, num_samples, SEED).log_likelihood.numpy()):
         image_seed = random.fold_in(SEED, i)
         noise = [model.draw_noise(chunk_size, random.fold_in(image_seed, c)) for c in range(num_chunks)]
         log_weights = tf.concat([model.elbo_terms(IMAGES[i : i + 1], n).log_weight for n in noise], 0)
@@ -184,9 +184,9 @@ def test_chunks_are_summed_over_exactly_the_samples_asked_for(make):
 @layers
 def test_an_image_does_not_notice_its_batch(make):
     model, *_ = make(widened=1.5)
-    whole = importance_bound(model, IMAGES, 10, SEED).numpy()
-    parts = [importance_bound(model, IMAGES[a:b], 10, SEED, first_index=a) for a, b in ((0, 1), (1, 4))]
-    np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-5)
+    whole = importance_estimate(model, IMAGES, 10, SEED).log_likelihood.numpy()
+    parts = [importance_estimate(model, IMAGES[a:b], 10, SEED, first_index=a) for a, b in ((0, 1), (1, 4))]
+    np.testing.assert_allclose(whole, np.concatenate([part.log_likelihood for part in parts]), atol=1e-5)
 
 
 def test_xla_changes_nothing_but_the_speed():
@@ -219,3 +219,26 @@ def test_a_mixture_is_evaluated_around_the_posterior_in_the_bound(monkeypatch):
 def test_importance_bound_of_log_weights():
     log_weights = tf.constant([[0.0, -900.0], [np.log(3.0), -900.0]], tf.float32)
     np.testing.assert_allclose(objectives.importance_bound(log_weights), [np.log(2.0), -900.0], rtol=1e-6)
+
+
+def test_equal_weights_count_all_and_one_that_towers_counts_once():
+    model, *_ = one_layer()  # with the exact posterior all weights are p(x)
+    estimate = importance_estimate(model, IMAGES, 50, SEED)
+    np.testing.assert_allclose(estimate.effective_samples, 50, rtol=1e-3)
+
+    def one_towers(x, noise, prior_parameters):
+        return tf.concat([[1000.0], tf.zeros(len(noise["z"]) - 1)], axis=0)
+
+    estimate = importance_estimate(model, IMAGES, 50, SEED, log_weights=one_towers)
+    np.testing.assert_allclose(estimate.effective_samples, 1, rtol=1e-3)
+    np.testing.assert_allclose(estimate.log_likelihood, 1000 - np.log(50), rtol=1e-6)
+
+
+def test_effective_samples_are_those_of_the_weights_over_all_chunks():
+    model, *_ = two_layers(widened=1.5)
+    model.importance_chunk = 8
+    estimate = importance_estimate(model, IMAGES[:1], 20, SEED)
+    noise = [model.draw_noise(7, random.fold_in(random.fold_in(SEED, 0), c)) for c in range(3)]
+    log_weights = np.concatenate([model.elbo_terms(IMAGES[:1], n).log_weight for n in noise])[:20]
+    weights = np.exp(log_weights.astype(np.float64) - log_weights.max())
+    assert float(estimate.effective_samples[0]) == pytest.approx(weights.sum() ** 2 / (weights**2).sum(), rel=1e-3)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import objectives, random
-from vampzoo.models.importance import compiled_importance_bound, on_one_device
+from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate, on_one_device
 
 ACTIVE_UNIT_THRESHOLD = 0.01  # variance over the data of the posterior mean (Burda et al., 2016)
 
@@ -64,8 +64,8 @@ class DatasetElbo:
         return {**terms, "elbo": -values[:, :-1].sum(axis=1)}
 
 
-def log_likelihood(model, images, num_samples=5000, seed=0, progress=None, batch_size=20, map_rows=on_one_device):
-    """Importance-sampled log p(x) of every image.
+def importance_estimates(model, images, num_samples=5000, seed=0, progress=None, batch_size=20, map_rows=on_one_device):
+    """Importance-sampled log p(x) of every image, and how many of its samples count.
 
     Args:
         model: a `vampzoo.models.LatentVariableModel`.
@@ -77,18 +77,23 @@ def log_likelihood(model, images, num_samples=5000, seed=0, progress=None, batch
         map_rows: as for `DatasetElbo`.
 
     Returns:
-        NumPy [N], nats.
+        `vampzoo.models.importance.ImportanceEstimate` of NumPy [N].
     """
-    bound = compiled_importance_bound(model, map_rows=map_rows)
+    estimate = compiled_importance_estimate(model, map_rows=map_rows)
     prior_parameters = model.prior_parameters()
     samples, key = tf.constant(num_samples), random.key(seed)
     parts = []
     for first in range(0, len(images), batch_size):
         x = tf.constant(images[first : first + batch_size])
-        parts.append(bound(x, samples, key, tf.constant(first), prior_parameters).numpy())
+        parts.append([t.numpy() for t in estimate(x, samples, key, tf.constant(first), prior_parameters)])
         if progress is not None:
-            progress(len(parts[-1]))
-    return np.concatenate(parts)
+            progress(len(x))
+    return ImportanceEstimate(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def log_likelihood(model, images, **how):
+    """Importance-sampled log p(x) of every image, NumPy [N], nats; arguments as for `importance_estimates`."""
+    return importance_estimates(model, images, **how).log_likelihood
 
 
 def active_units(model, images, num_samples=10, seed=0, batch_size=500):
@@ -144,6 +149,17 @@ def mean_and_standard_error(values):
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
+FEW_SAMPLES = 10  # effective samples of an image below which its estimate hangs on a handful of draws
+
+
+def effective_samples(estimates):
+    """What evaluation.json says of the effective samples of an `ImportanceEstimate` of N images: median, share below 10."""
+    return {
+        "effective_samples_median": float(np.median(estimates.effective_samples)),
+        "effective_samples_below_10": float(np.mean(estimates.effective_samples < FEW_SAMPLES)),
+    }
+
+
 def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on_one_device):
     """Everything that `evaluation.json` says about a model on a set of images.
 
@@ -152,7 +168,7 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on
         images: [N, H, W, C] float32.
         num_samples: S of the importance-sampled log-likelihood.
         seed: integer; the same seed gives the same numbers.
-        progress: as for `log_likelihood`.
+        progress: as for `importance_estimates`.
         map_rows: as for `DatasetElbo`.
 
     Returns:
@@ -160,7 +176,8 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on
     """
     start = time.monotonic()
     terms = DatasetElbo(model, images, map_rows=map_rows)(random.key(seed))
-    log_likelihoods = log_likelihood(model, images, num_samples, seed, progress, map_rows=map_rows)
+    estimates = importance_estimates(model, images, num_samples, seed, progress, map_rows=map_rows)
+    log_likelihoods = estimates.log_likelihood
     units = active_units(model, images, seed=seed)
     result = {"num_images": len(images), "num_samples": num_samples, "seed": seed}
     result["elbo"], result["elbo_stderr"] = mean_and_standard_error(terms["elbo"])
@@ -168,6 +185,7 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on
     result["rates"] = {name: float(terms[f"rate_{name}"].mean()) for name in model.latent_sizes}
     result["rate"] = sum(result["rates"].values())
     result["log_likelihood"], result["log_likelihood_stderr"] = mean_and_standard_error(log_likelihoods)
+    result |= effective_samples(estimates)
     if model.likelihood != "bernoulli":
         num_dimensions = int(np.prod(model.image_shape))
         bits = objectives.bits_per_dimension(log_likelihoods.astype(np.float64), num_dimensions)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from vampzoo import memory, random
 from vampzoo.errors import InvalidValue
 from vampzoo.models import images, notebook
-from vampzoo.models.importance import compiled_importance_bound
+from vampzoo.models.importance import compiled_importance_estimate
 
 
 def repeat_rows(t, num_samples):
@@ -213,13 +213,13 @@ class LatentVariableModel(keras.Model):
         if num_samples < 1:
             raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model and must not be exported.
-        compiled = self.__dict__.setdefault("_compiled_importance_bounds", {})
+        compiled = self.__dict__.setdefault("_compiled_importance_estimates", {})
         if jit_compile not in compiled:
-            compiled[jit_compile] = compiled_importance_bound(self, jit_compile)
-        bounds = compiled[jit_compile](
+            compiled[jit_compile] = compiled_importance_estimate(self, jit_compile)
+        estimate = compiled[jit_compile](
             self.as_images(x), tf.constant(num_samples), random.key(seed), tf.constant(0), self.prior_parameters()
         )
-        return bounds.numpy()
+        return estimate.log_likelihood.numpy()
 
     def log_weights(self, x, noise, prior_parameters=None):
         """log p(x, z) - log q(z|x) for latents drawn with `noise`: arguments as for `elbo_terms`. [B], nats."""

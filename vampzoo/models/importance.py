@@ -3,10 +3,19 @@
 Dimensions: B images, S importance samples, M latents of a layer, (H, W, C) image. Log-densities in nats.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from vampzoo import random
+
+
+class ImportanceEstimate(NamedTuple):
+    """What S importance samples say of each image."""
+
+    log_likelihood: tf.Tensor  # [B], nats: log 1/S sum_s w_s
+    effective_samples: tf.Tensor  # [B]: (sum_s w_s)^2 / sum_s w_s^2, 1 if one sample carries all, S if all are equal
 
 
 def on_one_device(function, *batches):
@@ -14,7 +23,7 @@ def on_one_device(function, *batches):
     return function(*batches)
 
 
-def importance_bound(model, x, num_samples, seed, first_index=0, prior_parameters=None, log_weights=None):
+def importance_estimate(model, x, num_samples, seed, first_index=0, prior_parameters=None, log_weights=None):
     """log 1/S sum_s p(x|z1,z2) p(z1|z2) p(z2) / (q(z1|x,z2) q(z2|x)), per image and in graph mode.
 
     One image at a time: all its samples share the work that depends on x alone. The draws are made out here
@@ -31,7 +40,7 @@ def importance_bound(model, x, num_samples, seed, first_index=0, prior_parameter
         log_weights: `model.log_weights`, or that function compiled.
 
     Returns:
-        [B], nats.
+        An `ImportanceEstimate`.
     """
     parameters = model.prior_parameters() if prior_parameters is None else prior_parameters
     log_weights = log_weights or model.log_weights
@@ -44,19 +53,25 @@ def importance_bound(model, x, num_samples, seed, first_index=0, prior_parameter
         # That it is one must be known when the graph is made: see `distributions.log_prob_of_draws`.
         x_i = tf.ensure_shape(x[i : i + 1], [1, *model.image_shape])  # [1, H, W, C]
         image_seed = random.fold_in(seed, first_index + i)
-        total = tf.constant(-np.inf)
+        # log sum_s w_s and log sum_s w_s^2 of the samples so far, [2]
+        totals = tf.fill([2], -np.inf)
         for c in tf.range(num_chunks):
             log_w = log_weights(x_i, model.draw_noise(chunk, random.fold_in(image_seed, c)), parameters)  # [chunk]
             log_w = tf.where(c * chunk + tf.range(chunk) < num_samples, log_w, -np.inf)
-            total = tf.reduce_logsumexp(tf.stack([total, tf.reduce_logsumexp(log_w)]))
-        return total
+            of_chunk = tf.reduce_logsumexp(tf.stack([log_w, 2 * log_w]), axis=1)  # [2]
+            totals = tf.reduce_logsumexp(tf.stack([totals, of_chunk]), axis=0)  # [2]
+        return totals
 
     totals = tf.map_fn(one_image, tf.range(tf.shape(x)[0]), fn_output_signature=tf.float32, parallel_iterations=1)
-    return totals - tf.math.log(tf.cast(num_samples, tf.float32))
+    log_sum, log_sum_of_squares = totals[:, 0], totals[:, 1]  # [B] each
+    return ImportanceEstimate(
+        log_likelihood=log_sum - tf.math.log(tf.cast(num_samples, tf.float32)),
+        effective_samples=tf.exp(2 * log_sum - log_sum_of_squares),
+    )
 
 
-def compiled_importance_bound(model, jit_compile=True, map_rows=on_one_device):
-    """`importance_bound` of a model, compiled at its first call.
+def compiled_importance_estimate(model, jit_compile=True, map_rows=on_one_device):
+    """`importance_estimate` of a model, compiled at its first call.
 
     Args:
         model: a `vampzoo.models.LatentVariableModel`.
@@ -64,15 +79,17 @@ def compiled_importance_bound(model, jit_compile=True, map_rows=on_one_device):
         map_rows: called as `map_rows(function, *batches)`, splits the rows of a batch over several devices.
 
     Returns:
-        A function (x [B, H, W, C], num_samples, seed [2], first_index, prior_parameters) -> [B], nats.
+        A function (x [B, H, W, C], num_samples, seed [2], first_index, prior_parameters) -> `ImportanceEstimate`.
     """
     log_weights = tf.function(model.log_weights, jit_compile=jit_compile)
 
     @tf.function
-    def bound(x, num_samples, seed, first_index, prior_parameters):
+    def estimate(x, num_samples, seed, first_index, prior_parameters):
         def rows(x, index):
-            return importance_bound(model, x, num_samples, seed, index[0], prior_parameters, log_weights)
+            estimate = importance_estimate(model, x, num_samples, seed, index[0], prior_parameters, log_weights)
+            return tf.stack(estimate, axis=1)  # [B, 2]
 
-        return map_rows(rows, x, first_index + tf.range(tf.shape(x)[0]))
+        columns = map_rows(rows, x, first_index + tf.range(tf.shape(x)[0]))  # [B, 2]
+        return ImportanceEstimate(*tf.unstack(columns, axis=1))
 
-    return bound
+    return estimate

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from vampzoo import files, random
 from vampzoo.models import flops
-from vampzoo.models.importance import importance_bound
+from vampzoo.models.importance import importance_estimate
 from vampzoo.zoo import weights
 
 # With these the largest request keeps the memory below a few gigabytes in the largest model of the zoo.
@@ -132,8 +132,8 @@ class ServedModel:
         within = _in_range(draws, 1, self.max_draws, "the number of images times num_samples")
         with tf.control_dependencies([within]):
             num_samples = tf.identity(num_samples)
-        bound = importance_bound(self.model, images, num_samples, random.key(seed), 0, self.prior_parameters())
-        return {"log_likelihood": bound}
+        estimate = importance_estimate(self.model, images, num_samples, random.key(seed), 0, self.prior_parameters())
+        return {"log_likelihood": estimate.log_likelihood}
 
     def pseudo_inputs(self):
         """-> the pseudo-inputs [K, H, W, C]."""
