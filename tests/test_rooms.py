@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(vampzoo.__file__).parent
 ROOMS = (
     ("errors",),
     ("config", "random", "files", "figures", "memory", "quiet"),
-    ("distributions", "priors", "objectives", "optimizers"),
+    ("distributions", "priors", "objectives", "optimizers", "callbacks"),
     ("networks",),
     ("models",),
     ("datasets",),

@@ -25,6 +25,7 @@ if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
     )
 
 _SUBMODULES = (
+    "callbacks",
     "config",
     "datasets",
     "distributions",

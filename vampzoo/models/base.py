@@ -3,6 +3,7 @@
 Dimensions: B batch, S importance samples, N draws, M latents of a layer, (H, W, C) image. Log-densities in nats.
 """
 
+import dataclasses
 import math
 
 import keras
@@ -10,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import memory, random
+from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
-from vampzoo.models import images, notebook
+from vampzoo.models import images, notebook, saving
+from vampzoo.models.fitting import ElboModel
 from vampzoo.models.importance import compiled_importance_estimate
 
 
@@ -20,7 +23,7 @@ def repeat_rows(t, num_samples):
     return t if num_samples == 1 else tf.repeat(t, num_samples, axis=0)
 
 
-class LatentVariableModel(keras.Model):
+class LatentVariableModel(ElboModel):
     """A prior over the top latent, an image likelihood, and between them whatever a subclass says.
 
     A subclass gives `elbo_terms`, `posterior`, `decode` and, as methods named after them, the factors they consist of.
@@ -69,6 +72,13 @@ class LatentVariableModel(keras.Model):
         return self.prior_layer.pseudo_inputs
 
     # === What a subclass defines ===
+
+    def networks(self):
+        """The networks that the constructor takes, by the names of its arguments: a dict of Keras layers.
+
+        What `.keras` files are made from; a model whose constructor takes anything else says it in `get_config`.
+        """
+        raise NotImplementedError  # abstract
 
     def generative_networks(self):
         """The networks of p(x|z) and of the factors between the layers: a list of Keras models.
@@ -224,6 +234,38 @@ class LatentVariableModel(keras.Model):
     def log_weights(self, x, noise, prior_parameters=None):
         """log p(x, z) - log q(z|x) for latents drawn with `noise`: arguments as for `elbo_terms`. [B], nats."""
         return self.elbo_terms(x, noise, prior_parameters).log_weight
+
+    # === .keras files ===
+
+    def get_config(self):
+        config = None if self.model_config is None else dataclasses.asdict(self.model_config)
+        return {**saving.described(self), "importance_chunk": self.importance_chunk, "model_config": config}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        importance_chunk, model_config = config.pop("importance_chunk"), config.pop("model_config")
+        parts = {
+            name: keras.saving.deserialize_keras_object(value, custom_objects) if isinstance(value, dict) else value
+            for name, value in config.items()
+        }
+        model = cls(**parts)
+        model.importance_chunk = importance_chunk
+        model.model_config = model_config and ModelConfig.from_dict(model_config)
+        return model
+
+    def save(self, filepath, *args, **kwargs):
+        """Writes the model, and if it is compiled its optimiser, to a `.keras` file: arguments as in Keras.
+
+        `keras.saving.load_model` reads it, once `vampzoo.models` is imported.
+
+        Raises:
+            InvalidValue: if the file could not be loaded again, before anything is written.
+        """
+        if "_can_be_saved" not in self.__dict__:
+            saving.check(self)
+            self.__dict__["_can_be_saved"] = True
+        super().save(filepath, *args, **kwargs)
 
     # === Input ===
 

@@ -7,11 +7,14 @@ Where the HVAE infers z2 from x itself, here all that z2 hears of x has passed t
 Gated layers and sizes are the HVAE's. Dimensions: B batch, k samples, M1 and M2 latents.
 """
 
+import keras
+
 from vampzoo.distributions import DiagonalGaussian, image_likelihood
 from vampzoo.models.base import LatentVariableModel, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
+@keras.saving.register_keras_serializable("vampzoo")
 class DeepVAE(LatentVariableModel):
     """The two-level VAE (with the objective "iwae": the two-level IWAE), assembled from Keras networks.
 
@@ -62,6 +65,14 @@ class DeepVAE(LatentVariableModel):
         return image_likelihood(self.likelihood, self.p_x_network(z1, training=training))
 
     # === The model ===
+
+    def networks(self):
+        return {
+            "q_z1": self.q_z1_network,
+            "q_z2": self.q_z2_network,
+            "p_z1": self.p_z1_network,
+            "p_x": self.p_x_network,
+        }
 
     def generative_networks(self):
         return [self.p_z1_network, self.p_x_network]

@@ -6,6 +6,7 @@
 ConvHVAE and PixelHVAE are the same model with other networks. Dimensions: B batch, k samples, M1 and M2 latents.
 """
 
+import keras
 import tensorflow as tf
 
 from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
@@ -13,6 +14,7 @@ from vampzoo.models.base import LatentVariableModel, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
+@keras.saving.register_keras_serializable("vampzoo")
 class HVAE(LatentVariableModel):
     """The hierarchical VAE, assembled from Keras networks (those of `vampzoo.networks`, or one's own).
 
@@ -66,6 +68,15 @@ class HVAE(LatentVariableModel):
         return image_likelihood(self.likelihood, self.p_x_network([z1, z2], training=training))
 
     # === The model ===
+
+    def networks(self):
+        return {
+            "q_z2": self.q_z2_network,
+            "q_z1_features": self.q_z1_features,
+            "q_z1": self.q_z1_network,
+            "p_z1": self.p_z1_network,
+            "p_x": self.p_x_network,
+        }
 
     def generative_networks(self):
         return [self.p_z1_network, self.p_x_network]

@@ -1,5 +1,6 @@
 """The HVAE with an autoregressive decoder (PixelHVAE): Eq. 10-15 with p(x|z1, z2) a PixelCNN."""
 
+import keras
 import tensorflow as tf
 
 from vampzoo import random
@@ -8,6 +9,7 @@ from vampzoo.errors import InvalidValue
 from vampzoo.models.hvae import HVAE
 
 
+@keras.saving.register_keras_serializable("vampzoo")
 class PixelHVAE(HVAE):
     """The two-layer model whose pixels depend on the pixels before them as well as on both latents.
 
@@ -24,6 +26,9 @@ class PixelHVAE(HVAE):
         self.p_x_features = p_x_features
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
         self.__dict__["_compiled_draw"] = tf.function(self._draw, jit_compile=True, autograph=False)
+
+    def networks(self):
+        return {**super().networks(), "p_x_features": self.p_x_features}
 
     def generative_networks(self):
         return [*super().generative_networks(), self.p_x_features]

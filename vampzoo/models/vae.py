@@ -1,10 +1,13 @@
 """One stochastic layer: p(x|z) p(z) with q(z|x) (section 2). Dimensions: B batch, k samples, M latents."""
 
+import keras
+
 from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
 from vampzoo.models.base import LatentVariableModel, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
+@keras.saving.register_keras_serializable("vampzoo")
 class VAE(LatentVariableModel):
     """The VAE, assembled from Keras networks (those of `vampzoo.networks`, or one's own).
 
@@ -43,6 +46,9 @@ class VAE(LatentVariableModel):
         return image_likelihood(self.likelihood, self.p_x_network(z, training=training))
 
     # === The model ===
+
+    def networks(self):
+        return {"q_z": self.q_z_network, "p_x": self.p_x_network}
 
     def generative_networks(self):
         return [self.p_x_network]

@@ -79,6 +79,7 @@ class ReplicaBatchNormalization(keras.layers.BatchNormalization):
         )
 
 
+@keras.saving.register_keras_serializable("vampzoo")
 class PixelCNN(keras.layers.Layer):
     """(x [B, H, W, C], features [B, H, W, F]) -> parameters of the image likelihood [B, H, W, C].
 
@@ -96,12 +97,23 @@ class PixelCNN(keras.layers.Layer):
 
     def __init__(self, filters, depth, fan_in, heads, seeds, **kwargs):
         super().__init__(**kwargs)
+        self.filters, self.fan_in = filters, fan_in
+        self.seeds = [next(seeds) for _ in range(depth)]
         self.convolutions = [
-            CausalConv2D(filters, centre=i > 0, fan_in=None if i else fan_in, seed=next(seeds), name=f"causal_{i}")
-            for i in range(depth)
+            CausalConv2D(filters, centre=i > 0, fan_in=None if i else fan_in, seed=seed, name=f"causal_{i}")
+            for i, seed in enumerate(self.seeds)
         ]
         self.norms = [ReplicaBatchNormalization(name=f"norm_{i}") for i in range(depth)]
         self.heads = heads
+
+    def get_config(self):
+        config = {"filters": self.filters, "depth": len(self.seeds), "fan_in": self.fan_in, "seeds": list(self.seeds)}
+        return {**super().get_config(), **config, "heads": [head.get_config() for head in self.heads]}
+
+    @classmethod
+    def from_config(cls, config):
+        heads = [keras.layers.Conv2D.from_config(head) for head in config["heads"]]
+        return cls(**{**config, "seeds": iter(config["seeds"]), "heads": heads})
 
     def parts(self):
         """The layers that this one consists of."""

@@ -13,7 +13,8 @@ import functools
 import keras
 import tensorflow as tf
 
-from vampzoo import objectives, random
+from vampzoo import random
+from vampzoo.models.fitting import losses_and_terms
 from vampzoo.networks.layers import every_layer
 from vampzoo.training.dropout import UnitDropout
 
@@ -186,9 +187,17 @@ class TrainingSteps:
         with tf.GradientTape() as tape:
             prior_parameters = self.model.prior_parameters()
             with self.dropout.thinned(masks):
-                terms = self.model.elbo_terms(x, noise, prior_parameters, training=True, num_samples=self.num_samples)
-            terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, self.num_samples]), terms)  # [R rows, k]
-            loss = share * tf.reduce_sum(weights * objectives.training_loss(terms, beta, self.objective))
+                losses, terms = losses_and_terms(
+                    self.model,
+                    x,
+                    noise,
+                    prior_parameters,
+                    beta,
+                    objective=self.objective,
+                    num_samples=self.num_samples,
+                    training=True,
+                )  # [R rows], terms of [R rows, k]
+            loss = share * tf.reduce_sum(weights * losses)
             loss = self.optimizer.scale_loss(loss)  # by 1, but for float16
         gradients = tape.gradient(loss, [v.value for v in self.model.trainable_variables])
         means = (tf.reduce_mean(t, axis=1) for t in (terms.distortion, *terms.rates.values()))  # [R rows] each
