@@ -9,7 +9,7 @@ Over REST no client is needed: a request is one call of `requests.post`, see doc
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2, prediction_service_pb2_grpc
 
 MAX_MESSAGE_BYTES = 64 * 2**20  # gRPC's own limit of 4 MiB is fewer than 1,400 images
 
@@ -31,42 +31,68 @@ class Client:
         self._name = name
         self._timeout = timeout
         self._version = version
+        self._dtypes = None  # {signature: {input: NumPy type}}, once the server has been asked
 
     def __call__(self, signature, **inputs):
         """Returns {output: NumPy array} of a signature for its inputs, given as arrays or numbers.
 
-        Python numbers become int32 or float32.
+        Numbers become what the signature takes, which the server is asked for once: images may be bool, integers (0 or 1) or
+        floats.
 
         Raises:
-            ValueError: for a number that int32 or float32 cannot hold.
+            ValueError: for a number that the signature's type cannot hold, or a fraction where that is an integer.
             grpc.RpcError: what the server answered: INVALID_ARGUMENT for inputs that the model refuses, NOT_FOUND for a
                 model that it does not serve; or UNAVAILABLE, DEADLINE_EXCEEDED.
         """
+        dtypes = self._input_types().get(signature, {})
         request = predict_pb2.PredictRequest(
-            model_spec=model_pb2.ModelSpec(name=self._name, signature_name=signature),
-            inputs={key: _to_proto(key, value) for key, value in inputs.items()},
+            model_spec=self._model(signature_name=signature),
+            inputs={key: _to_proto(key, value, dtypes.get(key)) for key, value in inputs.items()},
         )
-        if self._version is not None:
-            request.model_spec.version.value = self._version
         response = self._service.Predict(request, timeout=self._timeout)
         return {key: tf.make_ndarray(proto) for key, proto in response.outputs.items()}
+
+    def _model(self, **fields):
+        spec = model_pb2.ModelSpec(name=self._name, **fields)
+        if self._version is not None:
+            spec.version.value = self._version
+        return spec
+
+    def _input_types(self):
+        if self._dtypes is None:
+            request = get_model_metadata_pb2.GetModelMetadataRequest(
+                model_spec=self._model(), metadata_field=["signature_def"]
+            )
+            response = self._service.GetModelMetadata(request, timeout=self._timeout)
+            signatures = get_model_metadata_pb2.SignatureDefMap()
+            response.metadata["signature_def"].Unpack(signatures)
+            self._dtypes = {
+                name: {key: tf.as_dtype(info.dtype).as_numpy_dtype for key, info in signature.inputs.items()}
+                for name, signature in signatures.signature_def.items()
+            }
+        return self._dtypes
 
     def close(self):
         """Closes the connection."""
         self._channel.close()
 
 
-def _to_proto(name, value):
+def _to_proto(name, value, dtype=None):
+    """A value as a tensor of the type that the signature takes; of an input that it does not take, as it comes."""
     value = np.asarray(value)
-    dtype = np.int32 if value.dtype.kind in "iub" else np.float32
-    if value.dtype.kind in "iu" and value.size:  # a larger number would arrive as another one
-        limits = np.iinfo(np.int32)
-        if int(value.min()) < limits.min or int(value.max()) > limits.max:
-            raise ValueError(f"{name}={value} does not fit into int32, from {limits.min} to {limits.max}")
-    elif value.dtype.kind not in "biuf":
+    if value.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers, not {value.dtype}")
+    if dtype is None:
+        dtype = np.int32 if value.dtype.kind in "biu" else np.float32
+    if np.issubdtype(dtype, np.integer) and value.size:
+        limits = np.iinfo(dtype)
+        if not np.array_equal(value, np.floor(value)):
+            raise ValueError(f"{name}={value} must be whole numbers")
+        # A larger number would arrive as another one.
+        if int(value.min()) < limits.min or int(value.max()) > limits.max:
+            raise ValueError(f"{name}={value} does not fit into {dtype.__name__}, from {limits.min} to {limits.max}")
     with np.errstate(over="ignore"):
         cast = value.astype(dtype)
-    if np.any(np.isinf(cast) & np.isfinite(value)):
-        raise ValueError(f"{name} holds numbers that do not fit into float32")
+    if cast.dtype.kind == "f" and np.any(np.isinf(cast) & np.isfinite(value)):
+        raise ValueError(f"{name} holds numbers that do not fit into {dtype.__name__}")
     return tf.make_tensor_proto(cast, dtype)

@@ -1,7 +1,8 @@
-"""A server around a SavedModel, for tests: what TensorFlow Serving does with a request by gRPC or REST, no more.
+"""A server around a SavedModel, for development: what TensorFlow Serving does with a request by gRPC or REST, no more.
 
-It runs the model with TensorFlow alone: neither vampzoo nor Keras is imported. The REST half follows TensorFlow Serving's
-documentation of its columnar form.
+No batching, no monitoring, no limits on connections: TensorFlow Serving is for production. It runs the model with
+TensorFlow alone: neither the zoo's models nor Keras are imported. The REST half follows TensorFlow Serving's documentation
+of its columnar form.
 """
 
 import concurrent.futures
@@ -14,7 +15,9 @@ import threading
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+
+from vampzoo.errors import InvalidValue
 
 OPTIONS = [("grpc.max_send_message_length", 64 * 2**20), ("grpc.max_receive_message_length", 64 * 2**20)]
 HTTP_STATUS = {grpc.StatusCode.NOT_FOUND: 404, grpc.StatusCode.INVALID_ARGUMENT: 400}
@@ -25,15 +28,25 @@ class Refused(Exception):
 
 
 class ServedModel:
-    """The signatures of one SavedModel under a name."""
+    """The signatures of one SavedModel under a name.
+
+    Args:
+        export_dir: the folder of one version, .../1.
+        name: under which it is asked for.
+    """
 
     def __init__(self, export_dir, name):
         self.name = name
         self.model = tf.saved_model.load(str(export_dir))
 
-    def signature(self, model_name, signature_name, input_names):
+    def check_name(self, model_name):
+        """Refuses another name than the model's."""
         if model_name != self.name:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"no model {model_name!r}; there is {self.name!r}")
+
+    def signature(self, model_name, signature_name, input_names):
+        """The signature of that name, once it is known to exist and to take these inputs."""
+        self.check_name(model_name)
         signature_name = signature_name or "serving_default"
         if signature_name not in self.model.signatures:
             names = ", ".join(sorted(self.model.signatures))
@@ -57,12 +70,33 @@ class ServedModel:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """The gRPC half."""
+    """The gRPC half.
 
-    def __init__(self, export_dir, name):
-        self.served = ServedModel(export_dir, name)
+    Args:
+        served: a `ServedModel`.
+    """
+
+    def __init__(self, served):
+        self.served = served
+
+    def GetModelMetadata(self, request, context):
+        """What inputs each signature takes: their types and shapes."""
+        try:
+            self.served.check_name(request.model_spec.name)
+        except Refused as refusal:
+            context.abort(*refusal.args)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        for name, signature in self.served.model.signatures.items():
+            for spec in signature.structured_input_signature[1].values():
+                info = signatures.signature_def[name].inputs[spec.name]
+                info.dtype = spec.dtype.as_datatype_enum
+                info.tensor_shape.CopyFrom(spec.shape.as_proto())
+        response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=request.model_spec)
+        response.metadata["signature_def"].Pack(signatures)
+        return response
 
     def Predict(self, request, context):
+        """The outputs of a signature for the request's inputs."""
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         try:
             outputs = self.served.predict(request.model_spec.name, request.model_spec.signature_name, inputs)
@@ -75,15 +109,27 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 @contextlib.contextmanager
-def serve(export_dir, name, max_workers=2):
-    """Yields the address of a server on a free port of the loopback interface."""
+def serve_grpc(served, host="127.0.0.1", port=0, max_workers=2):
+    """A context that serves over gRPC and yields the address.
+
+    Args:
+        served: a `ServedModel`.
+        host: the interface to listen at; the default is reached from this machine alone.
+        port: 0: a free one.
+        max_workers: requests that are computed at once.
+
+    Raises:
+        InvalidValue: if the port is taken.
+    """
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(max_workers), options=OPTIONS)
-    service = PredictionService(export_dir, name)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(served), server)
+    try:
+        port = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise InvalidValue(f"{host}:{port} cannot be listened at: {error}") from error
     server.start()
     try:
-        yield f"127.0.0.1:{port}"
+        yield f"{host}:{port}"
     finally:
         server.stop(None).wait()
 
@@ -114,9 +160,8 @@ def rest_predict(served, path, body):
 
 
 @contextlib.contextmanager
-def serve_rest(export_dir, name):
-    """Yields the address of a REST server on a free port of the loopback interface."""
-    served = ServedModel(export_dir, name)
+def serve_rest(served, host="127.0.0.1", port=0):
+    """The same over REST. Arguments as for `serve_grpc`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -127,9 +172,13 @@ def serve_rest(export_dir, name):
             self.wfile.write(json.dumps(answer).encode())
 
         def log_message(self, *arguments):
-            pass  # tests read the answers
+            pass  # whoever asks reads the answers
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    try:
+        server = http.server.ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise InvalidValue(f"{host}:{port} cannot be listened at: {error.strerror}") from error
+    with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}"
+        yield f"{host}:{server.server_port}"
         server.shutdown()
