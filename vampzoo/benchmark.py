@@ -31,7 +31,7 @@ flags.DEFINE_integer(
     "num_components", config.NUM_COMPONENTS, "K of the mixture priors", lower_bound=1, module_name=_GROUP
 )
 flags.DEFINE_integer("batch_size", 100, "images a training step", lower_bound=1, module_name=_GROUP)
-flags.DEFINE_integer("num_samples", 5000, "importance samples an image", lower_bound=1, module_name=_GROUP)
+flags.DEFINE_integer("num_samples", 5000, "importance samples for each image", lower_bound=1, module_name=_GROUP)
 flags.DEFINE_integer("rounds", 15, "interleaved rounds", lower_bound=1, module_name=_GROUP)
 flags.DEFINE_integer("steps", 10, "training steps of one round", lower_bound=1, module_name=_GROUP)
 program.define_path("out", None, "JSON file to write", module_name=_GROUP)

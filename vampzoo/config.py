@@ -129,9 +129,9 @@ class TrainingConfig:
         learning_rate: of the optimiser.
         learning_rate_decay_epochs: over which the learning rate falls to 0 along half a cosine; 0: it stays.
         objective: one of `OBJECTIVES`: what is maximised.
-        objective_samples: k, samples of the latents an image in a step.
+        objective_samples: k, how many samples of the latents a step draws for each image.
         selection: one of `SELECTIONS`: on what of the validation images the best weights are chosen.
-        selection_samples: samples of the latents an image in validation.
+        selection_samples: how many samples of the latents validation draws for each image.
         optimizer: one of `OPTIMIZERS`.
         weight_decay: decoupled decay of dense and convolution kernels, as a fraction of the learning rate a step.
         ema_momentum: of an exponential moving average of the weights, which is then what is validated and kept; 0: none.

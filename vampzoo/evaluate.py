@@ -21,7 +21,7 @@ program.define_path("data_dir", None, "folder of prepared TFDS datasets (default
 program.define_path("manual_dir", None, "folder with source files that so need no download", module_name=_GROUP)
 program.define_path("data_file", None, "for a run on --dataset=npz: the file", module_name=_GROUP)
 flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "which images", module_name=_GROUP)
-flags.DEFINE_integer("num_samples", 5000, "importance samples an image", module_name=_GROUP)
+flags.DEFINE_integer("num_samples", 5000, "importance samples for each image", module_name=_GROUP)
 flags.DEFINE_integer("seed", 0, "decides the draws", lower_bound=0, module_name=_GROUP)
 program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_GROUP)
 

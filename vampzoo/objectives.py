@@ -5,7 +5,7 @@
 
 Everything in nats.
 
-Dimensions: B batch, k samples an image in training, S importance samples in evaluation.
+Dimensions: B batch, k samples for each image in training, S importance samples in evaluation.
 """
 
 import math
@@ -42,7 +42,7 @@ def beta_elbo_loss(terms, beta):
 
 
 def training_loss(terms, beta, objective="elbo"):
-    """What training minimises, [B], from the terms of k samples an image.
+    """What training minimises, [B], from the terms of k samples for each image.
 
     "elbo" is the mean of the k estimates of Eq. 3. "iwae" is the importance-weighted bound of Burda et al. (2016, Eq. 8)
     with warm-up of the rate in each log-weight; its gradient is the total derivative of the bound. For k = 1 they agree.

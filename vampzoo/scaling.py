@@ -37,7 +37,7 @@ flags.DEFINE_float(
 flags.DEFINE_float("efficiency", 0.3, "share of it that training reaches", lower_bound=0.001, module_name=_GROUP)
 flags.DEFINE_float("network_gigabytes", 25.0, "10^9 bytes a second between two machines", module_name=_GROUP)
 flags.DEFINE_float("share", 0.1, "of the all-reduce in a step, from which on it is felt", module_name=_GROUP)
-flags.DEFINE_integer("global_batch", 100, "images a step over all GPUs", lower_bound=1, module_name=_GROUP)
+flags.DEFINE_integer("global_batch", 100, "images in a step, over all GPUs", lower_bound=1, module_name=_GROUP)
 flags.DEFINE_integer("components", config.NUM_COMPONENTS, "K of the VampPrior", lower_bound=1, module_name=_GROUP)
 
 

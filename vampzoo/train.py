@@ -73,7 +73,7 @@ flags.DEFINE_integer(
     "patience", _DEFAULTS.patience, "epochs without a better validation ELBO until it stops", module_name=_TRAINING
 )
 flags.DEFINE_integer(
-    "batch_size", _DEFAULTS.batch_size, "images a step, over all devices together", module_name=_TRAINING
+    "batch_size", _DEFAULTS.batch_size, "images in a step, over all devices together", module_name=_TRAINING
 )
 flags.DEFINE_float("learning_rate", _DEFAULTS.learning_rate, "of the optimiser", module_name=_TRAINING)
 flags.DEFINE_integer(
@@ -92,7 +92,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "objective_samples",
     _DEFAULTS.objective_samples,
-    "k: samples of the latents an image in a step, whose cost grows with k",
+    "k: how many samples of the latents a step draws for each image; the cost grows with k",
     module_name=_TRAINING,
 )
 flags.DEFINE_enum(
@@ -105,7 +105,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "selection_samples",
     _DEFAULTS.selection_samples,
-    "samples of the latents an image in validation, whose cost grows with them",
+    "how many samples of the latents validation draws for each image; the cost grows with them",
     module_name=_TRAINING,
 )
 flags.DEFINE_enum(
@@ -156,7 +156,7 @@ flags.DEFINE_integer(
 
 _EVALUATION = "evaluation"
 flags.DEFINE_boolean("evaluate", True, "evaluate on the test images at the end", module_name=_EVALUATION)
-flags.DEFINE_integer("num_samples", 5000, "importance samples an image", module_name=_EVALUATION)
+flags.DEFINE_integer("num_samples", 5000, "importance samples for each image", module_name=_EVALUATION)
 program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_EVALUATION)
 
 # Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.

@@ -83,29 +83,12 @@ def training(configs, peer_names, batch_size, rounds, num_steps, progress=_silen
         "vampprior_over_standard": {model: ratio}}.
     """
     from vampzoo.benchmarking import timing
-    from vampzoo.models import flops
 
-    runs, built = {}, {}
-    for model_config in configs:
-        name = _name(model_config)
-        progress(f"compiling {name}")
-        model, run = training_run(model_config, batch_size, num_steps)
-        built[name] = model
-        runs[name] = (run, num_steps)
-        images = _random_images(num_steps * batch_size, model_config.image_shape)
-        for peer in peer_names:
-            try:
-                peer_run = peers.create(peer, model_config, images, batch_size)
-            except peers.Unsupported as reason:
-                progress(f"skipping {peer} for {name}: {reason}")
-                continue
-            except ImportError as error:
-                raise InvalidValue(f"--peers={peer} needs a package of the extra `bench`: {error}") from error
-            runs[f"{name}/{peer}"] = (lambda peer_run=peer_run: peer_run(num_steps), num_steps)
+    runs, models_by_name = _training_runs(configs, peer_names, batch_size, num_steps, progress)
     matrix_product, operations = timing.matrix_product()
     runs["matrix_product"] = (matrix_product, 1)
     bytes_moved = {}
-    for name, model in built.items():
+    for name, model in models_by_name.items():
         memory_pass, bytes_moved[name] = timing.memory_pass(_num_trained(model))
         runs[f"{name}/memory"] = (memory_pass, 1)
     seconds = timing.interleave(runs, rounds, lambda i: progress(f"round {i} of {rounds}"))
@@ -113,20 +96,9 @@ def training(configs, peer_names, batch_size, rounds, num_steps, progress=_silen
 
     rate = operations / (1e-3 * milliseconds["matrix_product"]["median"])
     result = {"machine": {"matrix_product_gflops": rate / 1e9}, "models": {}, "peers": {}}
-    for name, model in built.items():
-        step_operations = flops.training_step(model, batch_size)
+    for name, model in models_by_name.items():
         bandwidth = bytes_moved[name] / (1e-3 * milliseconds[f"{name}/memory"]["median"])
-        limit = 1e3 * (step_operations / rate + _OPTIMIZER_BYTES * _num_trained(model) / bandwidth)
-        median = milliseconds[name]["median"]
-        result["models"][name] = {
-            "step_ms": milliseconds[name],
-            "images_per_second": 1e3 * batch_size / median,
-            "step_gflop": step_operations / 1e9,
-            "share_of_matrix_product_rate": 1e3 * step_operations / rate / median,
-            "optimizer_gb_per_second": bandwidth / 1e9,
-            "limit_ms": limit,
-            "share_of_limit": limit / median,
-        }
+        result["models"][name] = _against_limit(model, batch_size, milliseconds[name], rate, bandwidth)
         result["peers"][name] = {
             peer: {**milliseconds[f"{name}/{peer}"], "vampzoo_is_faster_by": _ratio(seconds, f"{name}/{peer}", name)}
             for peer in peer_names
@@ -138,6 +110,45 @@ def training(configs, peer_names, batch_size, rounds, num_steps, progress=_silen
         if f"{model}_vampprior" in seconds and f"{model}_standard" in seconds
     }
     return result
+
+
+def _training_runs(configs, peer_names, batch_size, num_steps, progress):
+    """What is to be timed, as `timing.interleave` takes it, of models and of their peers; and {name: model}."""
+    runs, models_by_name = {}, {}
+    for model_config in configs:
+        name = _name(model_config)
+        progress(f"compiling {name}")
+        models_by_name[name], run = training_run(model_config, batch_size, num_steps)
+        runs[name] = (run, num_steps)
+        images = _random_images(num_steps * batch_size, model_config.image_shape)
+        for peer in peer_names:
+            try:
+                peer_run = peers.create(peer, model_config, images, batch_size)
+            except peers.Unsupported as reason:
+                progress(f"skipping {peer} for {name}: {reason}")
+                continue
+            except ImportError as error:
+                raise InvalidValue(f"--peers={peer} needs a package of the extra `bench`: {error}") from error
+            runs[f"{name}/{peer}"] = (lambda peer_run=peer_run: peer_run(num_steps), num_steps)
+    return runs, models_by_name
+
+
+def _against_limit(model, batch_size, milliseconds, rate, bandwidth):
+    """A step's times beside what the machine allows: `rate` operations a second, `bandwidth` bytes a second."""
+    from vampzoo.models import flops
+
+    operations = flops.training_step(model, batch_size)
+    limit = 1e3 * (operations / rate + _OPTIMIZER_BYTES * _num_trained(model) / bandwidth)
+    median = milliseconds["median"]
+    return {
+        "step_ms": milliseconds,
+        "images_per_second": 1e3 * batch_size / median,
+        "step_gflop": operations / 1e9,
+        "share_of_matrix_product_rate": 1e3 * operations / rate / median,
+        "optimizer_gb_per_second": bandwidth / 1e9,
+        "limit_ms": limit,
+        "share_of_limit": limit / median,
+    }
 
 
 def _ratio(seconds, numerator, denominator):

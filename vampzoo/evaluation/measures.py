@@ -21,7 +21,7 @@ class DatasetElbo:
         model: a `vampzoo.models.LatentVariableModel`.
         images: [N, H, W, C] float32.
         batch_size: how many samples are computed at once: B images with k each.
-        num_samples: k, samples of the latents an image.
+        num_samples: k, how many samples of the latents are drawn for each image.
         jit_compile: whether to compile with XLA.
         map_rows: called as `map_rows(function, *batches)`, splits the rows of a batch over several devices.
     """

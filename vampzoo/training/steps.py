@@ -1,6 +1,6 @@
 """The training steps: data on the device, noise from (seed, step), many steps in one graph.
 
-Dimensions: B global batch, R replicas, N training images, k samples of the latents an image. What a step computes does
+Dimensions: B global batch, R replicas, N training images, k samples of the latents for each image. What a step computes does
 not depend on R: order, binarisation and noise are drawn for the global batch, and each replica takes its rows.
 
 What is compiled by XLA is the arithmetic. Draws and the gathering of batches stay outside, where they are much faster on
