@@ -1,11 +1,15 @@
 """Evaluation: what evaluation.json says follows from the model alone, not from how the data is cut."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_run
 
 from vampzoo import evaluation, random
 from vampzoo.config import ModelConfig
+from vampzoo.evaluation import report
 from vampzoo.models import create
 
 CONFIG = ModelConfig(num_components=5, image_shape=(4, 4, 1), hidden_units=8, z1_size=3, z2_size=2)
@@ -104,3 +108,16 @@ def test_grey_images_get_bits_per_dimension(images):
     grey = create(ModelConfig(**{**CONFIG.__dict__, "likelihood": "discretized_logistic"}), seed=1)
     result, _ = evaluation.evaluate(grey, (images + 0.5) / 256, num_samples=10)
     assert result["bits_per_dimension"] == pytest.approx(-result["log_likelihood"] / (16 * np.log(2)), rel=1e-5)
+
+
+def test_the_evaluations_of_two_splits_stand_beside_each_other(tmp_path):
+    tiny = create(tiny_run.model_config(), seed=1)
+    kept = {}
+    for split in ("test", "validation"):
+        report.write(tmp_path, tiny, tiny_run.dataset(), split, num_samples=2)
+        assert all(path.read_bytes() == data for path, data in kept.items())
+        kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert json.loads((tmp_path / "evaluation.json").read_text())["split"] == "test"
+    assert json.loads((tmp_path / "evaluation_validation.json").read_text())["split"] == "validation"
+    assert np.load(tmp_path / "figures" / "log_likelihoods.npy").shape == (12,)
+    assert np.load(tmp_path / "figures" / "validation" / "log_likelihoods.npy").shape == (10,)

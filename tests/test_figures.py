@@ -1,6 +1,7 @@
 """Pictures: each image lands in its own cell, unchanged."""
 
 import numpy as np
+import pytest
 from matplotlib import image as mpl_image
 
 from vampzoo import figures
@@ -28,6 +29,33 @@ def test_saved_grid_reads_back(tmp_path):
     picture = mpl_image.imread(tmp_path / "grid.png")[..., 0]
     assert picture.shape == (18, 18)
     assert picture[10:16, 2:8].min() == 1.0 and picture[2:8, 2:8].max() == 0.0
+
+
+def test_a_title_stands_above_the_images_and_changes_none():
+    images = np.random.default_rng(0).random((4, 28, 28, 1))
+    plain, titled = figures.grid(images, scale=5), figures.grid(images, scale=5, title="Samples of a model")
+    np.testing.assert_array_equal(titled[-plain.shape[0] :, : plain.shape[1]], plain)
+    strip = titled[: -plain.shape[0]]
+    assert 16 < strip.shape[0] < 40 and strip.min() < 100
+    assert strip[:, -1].min() == 255  # it ends before the edge
+
+
+def test_a_title_wider_than_the_grid_gets_further_lines():
+    images = np.zeros((1, 3, 3, 1))
+    short, long = figures.grid(images, title="One"), figures.grid(images, title="Word after word " * 6)
+    assert short.shape[1] == long.shape[1] == figures.MIN_TITLE_WIDTH
+    assert long.shape[0] == short.shape[0] + 2 * 16
+    assert long[:, -1].min() == 255
+
+
+@pytest.mark.parametrize("rows", [1, 30])
+def test_training_curve_is_a_picture(tmp_path, rows):
+    history = [
+        {"epoch": i + 1, "elbo": str(-90.0 - 50 / (i + 1)), "distortion": 60.0, "rate_z": 30.0, "validation_elbo": ""}
+        for i in range(rows)
+    ]
+    figures.save_training(tmp_path / "training.png", history, "VAE", best_epoch=rows)
+    assert mpl_image.imread(tmp_path / "training.png").shape[0] > 100
 
 
 def test_saved_histogram_is_a_picture(tmp_path):

@@ -52,7 +52,10 @@ def old_run(path, checkpoints=True, weights=True):
         (path / "model.weights.h5").write_text("weights")
     (path / "tensorboard" / "events.out.tfevents.1.host").write_text("events")
     (path / "figures" / "samples.png").write_text("picture")
+    (path / "figures" / "validation").mkdir()
+    (path / "figures" / "validation" / "samples.png").write_text("picture")
     (path / "evaluation.json").write_text("{}")
+    (path / "evaluation_validation.json").write_text("{}")
     folder.close()
     return path
 

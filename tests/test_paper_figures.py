@@ -100,6 +100,19 @@ def test_figures_of_images_show_what_the_model_gives(vampprior_run, tmp_path, mo
     )
 
 
+def test_figure_6_keeps_each_image_beside_its_reconstruction(vampprior_run, tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 2, (60, 4, 5, 1)).astype(np.float32)
+    dataset = datasets.Dataset(datasets.DATASETS["static_mnist"], images, images, images, "f" * 64)
+    monkeypatch.setattr(datasets, "load", lambda name, **options: dataset)
+    shown = []
+    monkeypatch.setattr("matplotlib.axes.Axes.imshow", lambda axes, canvas, **how: shown.append(canvas))
+    paper_figures.draw(6, [vampprior_run], tmp_path / "figure.png")
+    [canvas] = shown
+    cells_a_line = (canvas.shape[1] - 1) // 6
+    assert cells_a_line % 2 == 0
+    np.testing.assert_array_equal(canvas[6:10, 1:6], images[cells_a_line // 2, ..., 0])  # the second line's first
+
+
 def test_figure_4_needs_pseudo_inputs(make_run, tmp_path):
     run = make_run(cells.Cell("static_mnist", "hvae", "standard"))
     with pytest.raises(ValueError, match="no pseudo-inputs"):

@@ -17,7 +17,7 @@ import sys
 
 from absl import flags
 
-from vampzoo import __version__, config, datasets, files, program
+from vampzoo import __version__, config, datasets, figures, files, program
 from vampzoo.errors import InvalidValue
 
 FLAGS = flags.FLAGS
@@ -240,6 +240,10 @@ def train(folder, model_config, training_config, dataset, strategy):
         "train_seconds": round(trainer.seconds, 1),
     }
     folder.write_training(result)
+    if is_chief:
+        title = f"{config.MODEL_TITLES[model_config.model]}, {config.PRIOR_TITLES[model_config.prior]}"
+        title = f"{title} on {dataset.spec.title}"
+        figures.save_training(folder.figures / "training.png", folder.read_history(), title, trainer.best_epoch)
     result = {"run_dir": str(folder.path), **result}
     print(f"{trainer.epochs_done} epochs are done, the best was {trainer.best_epoch}", file=sys.stderr)
     if FLAGS.evaluate and is_chief:

@@ -14,7 +14,7 @@ NUM_IMAGES = 100  # in a grid
 
 
 def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=None, **how):
-    """Evaluates `model` and writes `evaluation.json`, and `figures/` beside it, into `folder`.
+    """Evaluates `model` and writes what came out into `folder`, figures beside it: as `places` says.
 
     Args:
         folder: pathlib.Path of a run folder or any other.
@@ -27,13 +27,13 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         how: further arguments of `vampzoo.evaluation.evaluate`.
 
     Returns:
-        What `evaluation.json` holds.
+        What the JSON file holds.
 
     Raises:
         ValueError: before anything is computed, if `out` cannot be written.
         OSError: if it could not be written after all; the message then holds the result.
     """
-    out = pathlib.Path(out or folder / "evaluation.json")
+    out, figures_folder = places(folder, split, out)
     files.check_output(out, "the evaluation")
     images = getattr(dataset, split)
     # Of the weights evaluated, so that nobody takes it for an evaluation of others: a training may replace the file.
@@ -59,25 +59,44 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         raise OSError(f"{out} cannot be written ({error.strerror}); it would hold {json.dumps(result)}") from error
     title = f"{dataset.spec.title}: {split} images"
     try:
-        write_figures(out.parent / "figures", model, images, log_likelihoods, title, seed)
+        write_figures(figures_folder, model, images, log_likelihoods, title, seed)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"{out} is written, but {out.parent / 'figures'} cannot be: {reason}") from error
+        raise OSError(f"{out} is written, but {figures_folder} cannot be: {reason}") from error
     return result
+
+
+def places(folder, split, out=None):
+    """Where an evaluation goes: (path of the JSON, folder of the figures), one for each split.
+
+    That of the test images is evaluation.json and figures/, which programs read; of the validation images
+    evaluation_validation.json and figures/validation/.
+
+    Args:
+        folder: pathlib.Path of a run folder or any other.
+        split: "train", "validation" or "test".
+        out: another path for the JSON, beside which the figures go.
+    """
+    suffix = "" if split == "test" else f"_{split}"
+    out = pathlib.Path(out or folder / f"evaluation{suffix}.json")
+    return out, out.parent / "figures" / suffix.removeprefix("_")
 
 
 def write_figures(folder, model, images, log_likelihoods, title, seed):
     """Samples, reconstructions beside originals, pseudo-inputs, one component's samples, histogram of log-likelihoods."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures.save_grid(folder / "samples.png", model.sample(NUM_IMAGES, seed=seed))
+    figures.save_grid(folder / "samples.png", model.sample(NUM_IMAGES, seed=seed), title="Samples")
     originals = images[: NUM_IMAGES // 2]
     pairs = figures.side_by_side(originals, model.reconstruct(originals, seed=seed))
-    figures.save_grid(folder / "reconstructions.png", pairs, columns=10)
+    pairs_title = f"{title}, each with its reconstruction on its right"
+    figures.save_grid(folder / "reconstructions.png", pairs, columns=10, title=pairs_title)
     figures.save_histogram(folder / "log_likelihoods.png", log_likelihoods, title)
     np.save(folder / "log_likelihoods.npy", log_likelihoods)
     if model.prior_layer.has_pseudo_inputs:
         pseudo_inputs = model.pseudo_inputs.numpy()
-        figures.save_grid(folder / "pseudo_inputs.png", pseudo_inputs[:NUM_IMAGES])
+        shown = f"{min(NUM_IMAGES, len(pseudo_inputs))} of {len(pseudo_inputs)} pseudo-inputs"
+        figures.save_grid(folder / "pseudo_inputs.png", pseudo_inputs[:NUM_IMAGES], title=shown)
         component = int(np.random.default_rng(seed).integers(len(pseudo_inputs)))
         around = model.sample(NUM_IMAGES - 1, seed=seed, component=component)
-        figures.save_grid(folder / "component.png", np.concatenate([pseudo_inputs[component][np.newaxis], around]))
+        grid = np.concatenate([pseudo_inputs[component][np.newaxis], around])
+        figures.save_grid(folder / "component.png", grid, title=f"Pseudo-input {component} (first), samples around it")

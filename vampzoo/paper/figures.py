@@ -11,6 +11,7 @@ from vampzoo.paper import records
 from vampzoo.paper.tables import PRIOR_TITLES
 
 NUM_IMAGES = 49  # in one panel
+PAIR_COLUMNS = 8  # even, so that no image stands at the end of a line and its reconstruction at the start of the next
 
 
 def draw(number, runs, path, data_dir=None, manual_dir=None):
@@ -98,14 +99,14 @@ def _image_panels(path, panels):
     """One panel of tiled images beside the other.
 
     Args:
-        panels: [(title, images [N, H, W, C]), ...].
+        panels: [(title, images [N, H, W, C]), ...]; a third item is the number of columns, where it matters.
     """
     columns = min(len(panels), 4)
     figure, grid = _figure(columns, -(-len(panels) // columns), 4, 4)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, (title, images) in zip(grid.flat, panels, strict=False):
-        canvas = np.clip(figures.tile(images), 0.0, 1.0)
+    for axes, (title, *shown) in zip(grid.flat, panels, strict=False):
+        canvas = np.clip(figures.tile(*shown), 0.0, 1.0)
         axes.imshow(canvas[..., 0] if canvas.shape[-1] == 1 else canvas, cmap="gray", vmin=0.0, vmax=1.0)
         axes.set_title(title, fontsize=9)
     figure.savefig(path, dpi=120)
@@ -140,7 +141,7 @@ def _reconstructions(run, data_dir, manual_dir):
         raise InvalidValue(f"{data['dataset']} is not the data that {run.folder} was trained on")
     images = dataset.test[: NUM_IMAGES // 2]
     pairs = figures.side_by_side(images, zoo.load(run.folder).reconstruct(images))
-    yield f"{_title(run)}: test images, each with its reconstruction", pairs
+    yield f"{_title(run)}: test images, each with its reconstruction on its right", pairs, PAIR_COLUMNS
 
 
 # === Figure 7: histograms ===

@@ -6,7 +6,7 @@ checkpoints/         the two latest states of the training
 model.weights.h5     the best weights so far by validation ELBO
 history.csv          a row an epoch
 tensorboard/         event files
-evaluation.json, figures/   written at the end
+evaluation.json, figures/   written at the end; of another split evaluation_validation.json, figures/validation/
 
 Nothing else in it is ever deleted: --overwrite removes these by name, and only if config.json is that of a run.
 """
@@ -34,14 +34,19 @@ OWN_FILES = (
     "history.csv",
     "training.json",
     "evaluation.json",
+    "evaluation_train.json",
+    "evaluation_validation.json",
     "evaluation.partial.npz",
     files.WEIGHTS,
     files.CONFIG,
 )
-OWN_FOLDERS = {
+_FIGURES = r"(samples|reconstructions|log_likelihoods|pseudo_inputs|component|training)\.(png|npy)"
+OWN_FOLDERS = {  # what is inside of another comes before it
     "checkpoints": r"checkpoint|ckpt-\d+\.(index|data-\d+-of-\d+)",
     "tensorboard": r"events\.out\.tfevents\..+",
-    "figures": r"(samples|reconstructions|log_likelihoods|pseudo_inputs|component)\.(png|npy)",
+    "figures/train": _FIGURES,
+    "figures/validation": _FIGURES,
+    "figures": _FIGURES,
 }
 LOCK = ".lock"
 
@@ -122,8 +127,8 @@ class RunFolder:
             # config.json comes first: it is what tells a run folder, also to whoever comes after a kill.
             files.write_text(self.config_path, json.dumps(self._config, indent=2) + "\n")
             files.write_text(self.path / "train.flags", self._flags)
-            for name in OWN_FOLDERS:
-                (self.path / name).mkdir(exist_ok=True)
+            for folder in (self.checkpoints, self.tensorboard, self.figures):
+                folder.mkdir(exist_ok=True)
         except OSError as error:
             raise self._not_writable(error) from error
         self.begun = True
