@@ -235,15 +235,17 @@ def test_the_client_sends_what_the_signature_takes(ask, expected, dtype):
 
 def test_the_development_server_serves_a_preset(preset):
     command = [sys.executable, "-m", "vampzoo.serve", f"--name={preset}", "--port=0", "--rest_port=0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
         lines = [process.stdout.readline() for _ in range(3)]
-        address = re.search(r"'([\d.]+:\d+)'", lines[1])[1]
-        name = re.search(r", '(.+)'\)", lines[1])[1]
+        address, name = re.search(r"Client\('(.+)', '(.+)'\)", lines[1]).groups()
         with_grpc = client.Client(address, name)("sample", n=2, seed=PAIR)["images"]
         request = {"signature_name": "sample", "inputs": {"n": 2, "seed": PAIR}}
         with_rest = requests.post(lines[2].split()[1], json=request).json()["outputs"]
         process.terminate()
         assert process.wait(60) == 0
+    finally:
+        process.kill()
     np.testing.assert_allclose(with_grpc, vampzoo.load(preset).sample(2, seed=SEED), atol=1e-6)
     np.testing.assert_allclose(with_rest, with_grpc, atol=1e-6)
 

@@ -18,7 +18,7 @@ from vampzoo.errors import InvalidValue
 FLAGS = flags.FLAGS
 
 _GROUP = "serving"
-flags.DEFINE_string("name", None, "preset to serve, under this name", module_name=_GROUP)
+flags.DEFINE_string("name", None, "preset to serve: a name, a folder or hf://OWNER/NAME", module_name=_GROUP)
 program.define_path("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
 flags.DEFINE_string("host", "127.0.0.1", "interface to listen at (0.0.0.0: all of them)", module_name=_GROUP)
 flags.DEFINE_integer("port", 8500, "of gRPC (0: a free one)", lower_bound=0, upper_bound=65535, module_name=_GROUP)
@@ -32,20 +32,20 @@ def main(argv):
     from vampzoo import zoo
     from vampzoo.zoo import prediction_server
 
-    folder, _ = zoo.find(FLAGS.name, FLAGS.zoo_dir)
+    folder, name = zoo.find(FLAGS.name, FLAGS.zoo_dir)
     if not (version := zoo.latest_version(folder)):
         raise InvalidValue(f"{folder} holds no SavedModel: it is not a preset, which vampzoo.export makes of a run")
     zoo.verify(folder)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: stop.set())
-    served = prediction_server.ServedModel(folder / str(version), FLAGS.name)
+    served = prediction_server.ServedModel(folder / str(version), name)
     with contextlib.ExitStack() as stack:
         grpc_address = stack.enter_context(prediction_server.serve_grpc(served, FLAGS.host, FLAGS.port))
         rest_address = stack.enter_context(prediction_server.serve_rest(served, FLAGS.host, FLAGS.rest_port))
-        print(f"{FLAGS.name}, version {version}: signatures {', '.join(sorted(served.model.signatures))}")
-        print(f"gRPC: vampzoo.client.Client({grpc_address!r}, {FLAGS.name!r})")
-        print(f"REST: http://{rest_address}/v1/models/{FLAGS.name}:predict", flush=True)
+        print(f"{name}, version {version}: signatures {', '.join(sorted(served.model.signatures))}")
+        print(f"gRPC: vampzoo.client.Client({grpc_address!r}, {name!r})")
+        print(f"REST: http://{rest_address}/v1/models/{name}:predict", flush=True)
         stop.wait()
     print("stopped", file=sys.stderr)
 
