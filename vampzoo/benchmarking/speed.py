@@ -313,7 +313,7 @@ def startup(configs, batch_size, num_samples, progress=_silent):
 
 def in_child(task, model_config, batch_size, num_samples):
     """One task of `child` in a new interpreter: its seconds from exec to exit, and what it says of itself."""
-    code = "import sys; from vampzoo import speed; speed.child(*map(eval, sys.argv[1:]))"
+    code = "import sys; from vampzoo.benchmarking import speed; speed.child(*map(eval, sys.argv[1:]))"
     arguments = (task, dataclasses.asdict(model_config), batch_size, num_samples)
     command = [sys.executable, "-c", code, *map(repr, arguments)]
     start = time.perf_counter()
