@@ -5,7 +5,7 @@ import math
 
 from vampzoo.errors import InvalidValue
 
-MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae")
+MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae", "topdown_hvae")
 PRIORS = ("standard", "mog", "vampprior", "vampprior_data")
 MODEL_TITLES = {  # how people write them
     "vae": "VAE",
@@ -13,6 +13,7 @@ MODEL_TITLES = {  # how people write them
     "conv_hvae": "ConvHVAE",
     "pixel_hvae": "PixelHVAE",
     "deep_vae": "VAE, two levels",
+    "topdown_hvae": "HVAE, top-down",
 }
 PRIOR_TITLES = {
     "standard": "standard",
@@ -21,6 +22,8 @@ PRIOR_TITLES = {
     "vampprior_data": "VampPrior, data",
 }
 NUM_COMPONENTS = 500  # K in most of the paper's experiments
+DECODERS = ("linear", "gated")
+MAX_LAYERS = 100
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 
 
@@ -34,8 +37,13 @@ class ModelConfig:
         num_components: K of a mixture prior.
         likelihood: one of `LIKELIHOODS`.
         image_shape: (H, W, C).
-        hidden_units: width of every gated dense layer.
+        hidden_units: width of every gated dense layer; of `topdown_hvae`, of those on images and of a gated decoder.
         z1_size, z2_size: latents of the lower and upper layer; `vae` has z2 alone in size, and calls it z.
+        layers, latent_size: L stochastic layers of M latents each; this and the following are of `topdown_hvae` alone.
+        state_size: S, what a factor hears of all latents above it.
+        layer_units: width of the gated dense layers between the latents.
+        shared_layers: whether the layers below the top share their weights.
+        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer.
         pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
 
     Raises:
@@ -51,18 +59,32 @@ class ModelConfig:
     hidden_units: int = 300
     z1_size: int = 40
     z2_size: int = 40
+    layers: int = 6
+    latent_size: int = 40
+    state_size: int = 150
+    layer_units: int = 150
+    shared_layers: bool = False
+    decoder: str = "linear"
     pseudo_inputs_mean: float = 0.5
     pseudo_inputs_stddev: float = 0.02
 
     def __post_init__(self):
         object.__setattr__(self, "image_shape", tuple(int(s) for s in self.image_shape))
-        for field, valid in (("model", MODELS), ("prior", PRIORS), ("likelihood", LIKELIHOODS)):
+        for field, valid in (
+            ("model", MODELS),
+            ("prior", PRIORS),
+            ("likelihood", LIKELIHOODS),
+            ("decoder", DECODERS),
+        ):
             value = getattr(self, field)
             if value not in valid:
                 raise InvalidValue(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
-        for field in ("num_components", "hidden_units", "z1_size", "z2_size"):
+        sizes = ("hidden_units", "z1_size", "z2_size", "layers", "latent_size", "state_size", "layer_units")
+        for field in ("num_components", *sizes):
             if not isinstance(getattr(self, field), int) or getattr(self, field) < 1:
                 raise InvalidValue(f"{field} must be a positive integer, got {getattr(self, field)!r}")
+        if self.layers > MAX_LAYERS:
+            raise InvalidValue(f"layers must be at most {MAX_LAYERS}, got {self.layers}")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise InvalidValue(f"image_shape must be (height, width, channels), got {self.image_shape}")
         if not math.isfinite(self.pseudo_inputs_mean):
@@ -77,13 +99,25 @@ class ModelConfig:
                 "the valid values for it are: standard, mog"
             )
 
+    @property
+    def top_size(self):
+        """Latents of the layer that has the prior."""
+        return self.latent_size if self.model == "topdown_hvae" else self.z2_size
+
     def least_weights(self):
         """A number of weights below that of the model: dense layers and pseudo-inputs alone, some of them."""
-        pixels, units, latents = math.prod(self.image_shape), self.hidden_units, self.z2_size
-        lower = 0 if self.model == "vae" else self.z1_size
+        pixels, units, latents = math.prod(self.image_shape), self.hidden_units, self.top_size
         per_component = {"standard": 0, "mog": 2 * latents}.get(self.prior, pixels)
-        ends = 2 * pixels if self.model in ("vae", "hvae", "deep_vae") else 0  # encoder's and decoder's
-        dense = units * (units + latents + lower + ends) if self.model != "pixel_hvae" else units * (latents + lower)
+        if self.model == "topdown_hvae":
+            layer = self.layer_units * (units + 2 * self.state_size + latents)  # of q(z_l|x, s_l) and p(z_l|s_l)
+            below = min(self.layers - 1, 1) if self.shared_layers else self.layers - 1
+            dense = units * (units + latents + 2 * pixels) + below * layer + self.state_size * latents
+        elif self.model == "pixel_hvae":
+            dense = units * (latents + self.z1_size)
+        else:
+            lower = 0 if self.model == "vae" else self.z1_size
+            ends = 2 * pixels if self.model in ("vae", "hvae", "deep_vae") else 0  # encoder's and decoder's
+            dense = units * (units + latents + lower + ends)
         return self.num_components * per_component + dense
 
     @classmethod

@@ -50,6 +50,24 @@ flags.DEFINE_enum("likelihood", None, config.LIKELIHOODS, "p(x|z) (default: the 
 flags.DEFINE_integer("hidden_units", 300, "width of the gated dense layers", module_name=_MODEL)
 flags.DEFINE_integer("z1_size", 40, "latents of the lower layer", module_name=_MODEL)
 flags.DEFINE_integer("z2_size", 40, "latents of the upper layer (of the only one for --model=vae)", module_name=_MODEL)
+flags.DEFINE_integer("layers", 6, "stochastic layers of --model=topdown_hvae", module_name=_MODEL)
+flags.DEFINE_integer("latent_size", 40, "latents of each layer of --model=topdown_hvae", module_name=_MODEL)
+flags.DEFINE_integer(
+    "state_size", 150, "what a factor of --model=topdown_hvae hears of all latents above it", module_name=_MODEL
+)
+flags.DEFINE_integer(
+    "layer_units", 150, "width of the gated layers between the latents of --model=topdown_hvae", module_name=_MODEL
+)
+flags.DEFINE_boolean(
+    "shared_layers", False, "whether the layers of --model=topdown_hvae below the top share weights", module_name=_MODEL
+)
+flags.DEFINE_enum(
+    "decoder",
+    "linear",
+    config.DECODERS,
+    "p(x|state) of --model=topdown_hvae: affine, or with one gated layer",
+    module_name=_MODEL,
+)
 flags.DEFINE_float(
     "pseudo_inputs_mean", None, "mean of the initial pseudo-inputs (default: the dataset's)", module_name=_MODEL
 )

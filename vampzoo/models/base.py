@@ -87,6 +87,10 @@ class LatentVariableModel(ElboModel):
         """
         raise NotImplementedError  # abstract
 
+    def times_applied(self, network):
+        """How often one pass applies a network: as many times as there are layers that share it."""
+        return 1
+
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
         """Distortion and rates, from one sample of each latent or several.
 

@@ -4,6 +4,7 @@ from vampzoo import memory, networks, priors
 from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.pixel_hvae import PixelHVAE
+from vampzoo.models.topdown_hvae import TopDownHVAE
 from vampzoo.models.vae import VAE
 
 
@@ -35,9 +36,9 @@ def create_prior(config, seed):
     """The prior over the top layer that `config` describes."""
     common = {"num_components": config.num_components, "weighted": config.weighted, "seed": seed, "name": "prior"}
     if config.prior == "standard":
-        return priors.StandardNormal(config.z2_size, name="prior")
+        return priors.StandardNormal(config.top_size, name="prior")
     if config.prior == "mog":
-        return priors.MixtureOfGaussians(latent_size=config.z2_size, **common)
+        return priors.MixtureOfGaussians(latent_size=config.top_size, **common)
     cls = priors.VampPrior if config.prior == "vampprior" else priors.VampPriorData
     return cls(
         input_shape=config.image_shape, mean=config.pseudo_inputs_mean, stddev=config.pseudo_inputs_stddev, **common
@@ -124,4 +125,33 @@ def _deep_vae(config, prior, seeds):
     )
 
 
-_BUILDERS = {"vae": _vae, "hvae": _hvae, "deep_vae": _deep_vae, "conv_hvae": _conv_hvae, "pixel_hvae": _pixel_hvae}
+def _topdown_hvae(config, prior, seeds):
+    shape, units, size, state_size = config.image_shape, config.hidden_units, config.latent_size, config.state_size
+    below = config.layers - 1
+    # Of shared layers there is one network, which is listed once for each. The top's share of the state is not theirs.
+    num = min(1, below) if config.shared_layers else below
+    times = below // num if num else 1
+    q_layers = networks.topdown_encoders(num, units, state_size, config.layer_units, size, next(seeds))
+    p_layers = networks.topdown_priors(num, state_size, config.layer_units, size, next(seeds))
+    state_maps = networks.state_maps(1 + num, config.layers * size, size, state_size, next(seeds))
+    decoder_units = units if config.decoder == "gated" else None
+    return TopDownHVAE(
+        q_top=networks.mlp_image_encoder(shape, units, size, next(seeds), name="q_top"),
+        q_features=networks.mlp_image_features(shape, units, next(seeds), name="q_features"),
+        q_layers=q_layers * times,
+        p_layers=p_layers * times,
+        state_maps=state_maps[:1] + state_maps[1:] * times,
+        p_x=networks.state_decoder(state_size, shape, config.likelihood, decoder_units, next(seeds)),
+        prior=prior,
+        likelihood=config.likelihood,
+    )
+
+
+_BUILDERS = {
+    "vae": _vae,
+    "hvae": _hvae,
+    "deep_vae": _deep_vae,
+    "conv_hvae": _conv_hvae,
+    "pixel_hvae": _pixel_hvae,
+    "topdown_hvae": _topdown_hvae,
+}

@@ -25,7 +25,7 @@ def training_step(model, batch_size):
 def importance_sample(model):
     """Operations of one more importance sample of an image: what depends on the image alone is there already."""
     latent_networks = [n for n in _networks(model) if not _takes_only_image(n, model)]
-    operations = sum(_forward(n, model) - _on_image(n, model) - _feature_rows(n) for n in latent_networks)
+    operations = sum(_forward(n, model) - _on_image(n, model) - _feature_rows(n, model) for n in latent_networks)
     return operations + _mixture_log_prob(model)
 
 
@@ -46,7 +46,7 @@ def _layers(network, model):
 
 
 def _forward(network, model):
-    return sum(_layers(network, model))
+    return model.times_applied(network) * sum(_layers(network, model))
 
 
 def _takes_only_image(network, model):
@@ -65,12 +65,12 @@ def _on_image(network, model):
     return _layers(network, model)[0] if meets_image else 0
 
 
-def _feature_rows(network):
+def _feature_rows(network, model):
     """Operations on the rows of a joint layer's kernel that meet the features of the image."""
     if isinstance(network, PixelCNN):
         return 0
     features = [tensor for tensor in network.inputs if tensor.name == "features"]
-    return sum(
+    return model.times_applied(network) * sum(
         2 * part.shape[-1] * layer.kernel.shape[-1]
         for layer in network.layers
         if hasattr(layer, "kernel")

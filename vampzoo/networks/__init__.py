@@ -12,6 +12,10 @@ from vampzoo.networks.architectures import (
     mlp_joint_decoder,
     pixel_cnn_decoder,
     pixel_features,
+    state_decoder,
+    state_maps,
+    topdown_encoders,
+    topdown_priors,
 )
 from vampzoo.networks.layers import GatedConv2D, GatedDense
 from vampzoo.networks.pixel_cnn import PixelCNN
@@ -31,4 +35,8 @@ __all__ = [
     "mlp_joint_decoder",
     "pixel_cnn_decoder",
     "pixel_features",
+    "state_decoder",
+    "state_maps",
+    "topdown_encoders",
+    "topdown_priors",
 ]

@@ -97,6 +97,49 @@ def mlp_joint_decoder(z1_size, z2_size, image_shape, likelihood, units, seed, na
     return keras.Model([z1, z2], image_head(h, image_shape, likelihood, seeds), name=name)
 
 
+# === The top-down hierarchy: any number of layers, which hear of those above them through the state ===
+
+
+def topdown_encoders(num, feature_size, state_size, units, size, seed):
+    """`num` networks (features of x [B, F], state [B, S]) -> q(z_l|x, s_l): gated F + S -> U, heads."""
+    seeds, result = _seeds(seed), []
+    for i in range(num):
+        features, state = keras.Input((feature_size,), name="features"), keras.Input((state_size,), name="state")
+        h = GatedDense(units, seed=next(seeds))([features, state])  # [B, U]
+        result.append(keras.Model([features, state], gaussian_head(h, size, seeds), name=f"q_{i}"))
+    return result
+
+
+def topdown_priors(num, state_size, units, size, seed):
+    """`num` networks state [B, S] -> p(z_l|s_l): gated S -> U, heads."""
+    seeds, result = _seeds(seed), []
+    for i in range(num):
+        state = keras.Input((state_size,), name="state")
+        h = GatedDense(units, seed=next(seeds))(state)  # [B, U]
+        result.append(keras.Model(state, gaussian_head(h, size, seeds), name=f"p_{i}"))
+    return result
+
+
+def state_maps(num, fan_in, size, state_size, seed):
+    """`num` affine networks z_l [B, M] -> its share of the states below, [B, S].
+
+    Together they are one linear layer on the concatenation of the latents, `fan_in` in all, and initialised as that.
+    """
+    seeds, result = _seeds(seed), []
+    for i in range(num):
+        z = keras.Input((size,), name="z")
+        result.append(keras.Model(z, affine(state_size, next(seeds), fan_in, name="share")(z), name=f"state_{i}"))
+    return result
+
+
+def state_decoder(state_size, image_shape, likelihood, units, seed, name="p_x"):
+    """state [B, S] -> p(x|s_0): out S -> D, after a gated layer S -> `units` unless that is None."""
+    seeds = _seeds(seed)
+    state = keras.Input((state_size,), name="state")
+    h = state if units is None else GatedDense(units, seed=next(seeds))(state)
+    return keras.Model(state, image_head(h, image_shape, likelihood, seeds), name=name)
+
+
 # === Convolutions: ConvHVAE and PixelHVAE ===
 
 # (filters, kernel size, stride, padding) of gated convolutions; the last one's 6 maps of H/4 x W/4 are the features.

@@ -1,0 +1,154 @@
+"""Any number of stochastic layers, each conditioned on all above it: a VampPrior on top of a ladder.
+
+With the layers numbered from the image up, and every factor but the last of each line a diagonal Gaussian or p(x|.):
+
+    generative part:   p(x, z) = p(x|z_1, ..., z_L) [prod_{l<L} p(z_l|z_{l+1}, ..., z_L)] p(z_L)
+    variational part:  q(z|x)  = [prod_{l<L} q(z_l|x, z_{l+1}, ..., z_L)] q(z_L|x)
+
+For L = 2 these are Eq. 10 and 11 with a p(x|z1, z2) that is the same; p(z_L) is any prior of the zoo, a VampPrior being the
+mixture of q(z_L|u_k) (Eq. 9 and 12). The order is top-down in both parts, as in Sonderby et al. (2016) and Rolfe (2017,
+section 4), from whom p(x|z) without a hidden layer and layers that share their weights are taken. What a factor hears of
+the latents above it is the state, a linear layer of theirs:
+
+    s_l = sum_{j>l} (z_j A_j + a_j)                                     [B, S]
+    p(z_l|s_l):     one gated layer on s_l, heads
+    q(z_l|x, s_l):  one gated layer on features of x and s_l, heads
+    p(x|s_0):       affine, or one gated layer and then affine
+
+With L = 2 and a gated p(x|s_0) this is close to the HVAE, which differs in that z1 and z2 each pass a gated layer of their
+own, in place of the affine z_j A_j, before they meet, and in that p(z1|z2) and p(x|z1, z2) so have two gated layers.
+
+Dimensions: B batch, k samples, L layers, M latents of each, S state.
+"""
+
+import tensorflow as tf
+
+from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
+from vampzoo.errors import InvalidValue
+from vampzoo.models.base import LatentVariableModel, repeat_rows
+from vampzoo.objectives import ElboTerms
+
+
+class TopDownHVAE(LatentVariableModel):
+    """The top-down hierarchical VAE, assembled from Keras networks.
+
+    Lists go from the top down; layers whose networks are one and the same share their weights. Layer l is called "zl".
+
+    Args:
+        q_top: x [B, H, W, C] -> [mean, log_var] of q(z_L|x), each [B, M].
+        q_features: x [B, H, W, C] -> features [B, F], for all layers below the top.
+        q_layers: L - 1 networks (features [B, F], state [B, S]) -> [mean, log_var] of q(z_l|x, s_l).
+        p_layers: L - 1 networks state [B, S] -> [mean, log_var] of p(z_l|s_l).
+        state_maps: L networks z_l [B, M] -> its share of the states below it, [B, S].
+        p_x: state [B, S] -> parameters of the image likelihood.
+        prior: a `vampzoo.priors.Prior` over z_L.
+        likelihood: one of `vampzoo.config.LIKELIHOODS`.
+
+    Raises:
+        InvalidValue: if the lists do not fit together.
+    """
+
+    def __init__(
+        self, *, q_top, q_features, q_layers, p_layers, state_maps, p_x, prior, likelihood, name="topdown_hvae"
+    ):
+        if not len(q_layers) == len(p_layers) == len(state_maps) - 1:
+            raise InvalidValue(
+                f"L state maps need L - 1 networks q and p each, got {len(state_maps)}, {len(q_layers)}, {len(p_layers)}"
+            )
+        top = len(state_maps)
+        sizes = [q_top.output[0].shape[-1], *(network.output[0].shape[-1] for network in q_layers)]
+        super().__init__(
+            latent_sizes={f"z{top - i}": size for i, size in enumerate(sizes)},
+            prior=prior,
+            prior_encoder=q_top,
+            likelihood=likelihood,
+            image_shape=q_top.input.shape[1:],
+            name=name,
+        )
+        self.q_top_network = q_top
+        self.q_features = q_features
+        self.q_networks = list(q_layers)
+        self.p_networks = list(p_layers)
+        self.state_maps = list(state_maps)
+        self.p_x_network = p_x
+        self.built = True  # every network is
+
+    @property
+    def num_layers(self):
+        """L."""
+        return len(self.state_maps)
+
+    # === Factors: l is the number of the layer in its name ===
+
+    def add_to_state(self, state, layer, z):
+        """s_{l-1} = s_l + z_l A_l + a_l, [B, S], from s_l (None above the top) and z_l [B, M]."""
+        share = self.state_maps[self.num_layers - layer](z)
+        return share if state is None else state + share
+
+    def q_top(self, x, num_samples=1):
+        """q(z_L|x); each image's row k times for k samples."""
+        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_top_network(x)))
+
+    def q_z(self, layer, features, state):
+        """q(z_l|x, s_l) for l < L, from features [B, F] of x and s_l [B, S]; one row of features meets all of s_l."""
+        return DiagonalGaussian(*self.q_networks[self.num_layers - 1 - layer]([features, state]))
+
+    def p_z(self, layer, state):
+        """p(z_l|s_l) for l < L, from s_l [B, S]."""
+        return DiagonalGaussian(*self.p_networks[self.num_layers - 1 - layer](state))
+
+    def p_top(self, parameters=None):
+        """p(z_L): the prior."""
+        return self.prior(parameters)
+
+    def p_x(self, state, training=False):
+        """p(x|s_0) over images, from s_0 [B, S]."""
+        return image_likelihood(self.likelihood, self.p_x_network(state, training=training))
+
+    # === The model ===
+
+    def generative_networks(self):
+        return [*self.p_networks, *self.state_maps, self.p_x_network]
+
+    def times_applied(self, network):
+        return max(1, [*self.q_networks, *self.p_networks, *self.state_maps].count(network))
+
+    def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
+        top = f"z{self.num_layers}"
+        q = self.q_top(x, num_samples)
+        z, log_q = q.reparameterize(noise[top])  # [B k, M], [B k]
+        rates = {top: log_q - log_prob_of_draws(self.p_top(prior_parameters), q, z)}
+        state = self.add_to_state(None, self.num_layers, z)  # [B k, S]
+        features = repeat_rows(self.q_features(x), num_samples)  # [B k, F]
+        for layer in range(self.num_layers - 1, 0, -1):
+            z, log_q = self.q_z(layer, features, state).reparameterize(noise[f"z{layer}"])  # [B k, M], [B k]
+            rates[f"z{layer}"] = log_q - self.p_z(layer, state).log_prob(z)  # [B k]
+            state = self.add_to_state(state, layer, z)  # [B k, S]
+        return ElboTerms(
+            distortion=-self.p_x(state, training).log_prob(repeat_rows(x, num_samples)),  # [B k]
+            rates=rates,
+        )
+
+    def posterior(self, x, noise=None):
+        features = self.q_features(x)  # [B, F]
+        result, state = {}, None
+        for layer in range(self.num_layers, 0, -1):
+            name = f"z{layer}"
+            result[name] = q = self.q_top(x) if state is None else self.q_z(layer, features, state)
+            z = q.mean() if noise is None else q.reparameterize(noise[name])[0]  # [B, M]
+            state = self.add_to_state(state, layer, z)  # [B, S]
+        return result
+
+    def decode(self, z, noise=None, seed=0):
+        state = self.add_to_state(None, self.num_layers, tf.convert_to_tensor(z))  # [N, S]
+        for layer in range(self.num_layers - 1, 0, -1):
+            p = self.p_z(layer, state)
+            z = p.mean() if noise is None else p.reparameterize(noise[f"z{layer}"])[0]  # [N, M]
+            state = self.add_to_state(state, layer, z)  # [N, S]
+        return self.p_x(state).picture()
+
+    def decode_posterior(self, latents, seed=0):
+        state = None
+        for layer in range(self.num_layers, 0, -1):
+            state = self.add_to_state(state, layer, latents[f"z{layer}"])  # [B, S]
+        return self.p_x(state).picture()
