@@ -75,7 +75,7 @@ def test_no_dropout_draws_nothing(tiny_model):
     assert UnitDropout(tiny_model()).draw(4, random.key(0)) == []
 
 
-@pytest.mark.parametrize("name", ["vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae"])
+@pytest.mark.parametrize("name", ["vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae", "topdown_hvae"])
 def test_variational_and_generative_networks_have_their_own_rates(tiny_model, name):
     model = tiny_model(model=name, prior="standard", image_shape=(4, 4, 1))
     q, p = UnitDropout(model, q_rate=0.5).layers, UnitDropout(model, p_rate=0.5).layers

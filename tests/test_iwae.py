@@ -7,7 +7,13 @@ import tensorflow as tf
 from vampzoo import evaluation, objectives, random
 from vampzoo.config import TrainingConfig
 
-MODELS = [("vae", "vampprior"), ("hvae", "vampprior"), ("hvae", "standard"), ("deep_vae", "standard")]
+MODELS = [
+    ("vae", "vampprior"),
+    ("hvae", "vampprior"),
+    ("hvae", "standard"),
+    ("deep_vae", "standard"),
+    ("topdown_hvae", "vampprior"),
+]
 
 
 def terms_of(model, images, k, seed):

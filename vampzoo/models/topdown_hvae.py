@@ -90,7 +90,7 @@ class TopDownHVAE(LatentVariableModel):
         return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_top_network(x)))
 
     def q_z(self, layer, features, state):
-        """q(z_l|x, s_l) for l < L, from features [B, F] of x and s_l [B, S]; one row of features meets all of s_l."""
+        """q(z_l|x, s_l) for l < L, from features [B, F] of x and s_l [B k, S], in which an image has k rows."""
         return DiagonalGaussian(*self.q_networks[self.num_layers - 1 - layer]([features, state]))
 
     def p_z(self, layer, state):
@@ -119,7 +119,7 @@ class TopDownHVAE(LatentVariableModel):
         z, log_q = q.reparameterize(noise[top])  # [B k, M], [B k]
         rates = {top: log_q - log_prob_of_draws(self.p_top(prior_parameters), q, z)}
         state = self.add_to_state(None, self.num_layers, z)  # [B k, S]
-        features = repeat_rows(self.q_features(x), num_samples)  # [B k, F]
+        features = self.q_features(x)  # [B, F]: what depends on x alone is not computed for each sample
         for layer in range(self.num_layers - 1, 0, -1):
             z, log_q = self.q_z(layer, features, state).reparameterize(noise[f"z{layer}"])  # [B k, M], [B k]
             rates[f"z{layer}"] = log_q - self.p_z(layer, state).log_prob(z)  # [B k]

@@ -36,8 +36,9 @@ class GatedDense(keras.layers.Layer):
     """(xA + a) * sigmoid(xB + b): the linear branch has no activation.
 
     Takes one tensor [B, I], or a list of tensors whose last axes are concatenated. The parts of a list may have batch
-    sizes that broadcast: each then meets its own rows of the kernel and the products are added. That is what lets an
-    importance sampler compute the part that depends on x once for all samples.
+    sizes that broadcast, or B and B k, of which the first is then repeated, each row k times: each part meets its own rows
+    of the kernel and the products are added. That is what lets an importance sampler compute the part that depends on x
+    once for all samples.
 
     Args:
         units: O, width of the output.
@@ -63,10 +64,11 @@ class GatedDense(keras.layers.Layer):
         parts = inputs if isinstance(inputs, list | tuple) else [inputs]
         if len({part.shape[0] for part in parts}) == 1 and parts[0].shape[0] is not None:
             parts = [ops.concatenate(parts, axis=-1)]  # one product, and no gradient put together from slices
+        num_rows = max((part.shape[0] or 0) for part in parts)  # 0 while a batch size is not known
         affine, row = self.bias, 0
         for part in parts:
             rows = self.kernel[row : row + part.shape[-1]]  # [I, 2 O]
-            affine = affine + ops.matmul(part, rows)  # [B, 2 O]
+            affine = affine + _repeat_to(ops.matmul(part, rows), num_rows)  # [B, 2 O]
             row += part.shape[-1]
         units = affine[..., : self.units] * ops.sigmoid(affine[..., self.units :])  # [B, O]
         return units if self.thin is None else self.thin(units)
@@ -77,6 +79,12 @@ class GatedDense(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "seed": self.seed}
+
+
+def _repeat_to(t, num_rows):
+    """[B, O] -> [num_rows, O], each row as often; one row, or an unknown number, is left to broadcast."""
+    batch = t.shape[0]
+    return t if not batch or batch == 1 or batch >= num_rows else ops.repeat(t, num_rows // batch, axis=0)
 
 
 def affine(units, seed, fan_in, name):
