@@ -15,6 +15,10 @@ TINY = {
     "hidden_units": 8,
     "z1_size": 3,
     "z2_size": 2,
+    "layers": 3,
+    "latent_size": 2,
+    "state_size": 5,
+    "layer_units": 4,
     "pseudo_inputs_stddev": 0.2,
 }
 

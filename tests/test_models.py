@@ -17,7 +17,7 @@ KINDS = pytest.mark.parametrize(
         {"model": "hvae", "prior": "mog", "weighted": True},
         {"model": "vae", "prior": "vampprior_data", "likelihood": "discretized_logistic"},
         {"model": "hvae", "likelihood": "discretized_logistic_closed"},
-        {"model": "topdown_hvae", "layers": 3, "latent_size": 2},
+        {"model": "topdown_hvae"},
         {"model": "topdown_hvae", "layers": 2, "decoder": "gated", "likelihood": "discretized_logistic"},
     ],
     ids=lambda fields: "-".join(map(str, fields.values())),
@@ -68,7 +68,7 @@ def test_shapes(tiny_model, binary_images, fields):
     latents = {
         "vae": {"z": 2},
         "hvae": {"z2": 2, "z1": 3},
-        "topdown_hvae": {f"z{i}": fields.get("latent_size", 40) for i in range(fields.get("layers", 6), 0, -1)},
+        "topdown_hvae": {f"z{i}": 2 for i in range(fields.get("layers", 3), 0, -1)},
     }[fields["model"]]
     elbo = model.elbo(binary_images, seed=1)
     assert isinstance(elbo, np.ndarray) and elbo.shape == (7,) and np.isfinite(elbo).all()
@@ -87,7 +87,7 @@ def test_shapes(tiny_model, binary_images, fields):
 
 def test_one_image_is_shared_by_all_draws(tiny_model, binary_images):
     for kind in ("vae", "hvae", "topdown_hvae"):
-        model = tiny_model(model=kind, layers=2, latent_size=2)
+        model = tiny_model(model=kind)
         noise = model.draw_noise(6, tf.constant([1, 2]))
         shared = model.elbo_terms(binary_images[:1], noise).log_weight
         np.testing.assert_allclose(
@@ -135,7 +135,7 @@ def spread_posterior(model):
 
 @pytest.mark.parametrize("kind", ["vae", "hvae", "topdown_hvae"])
 def test_samples_come_from_the_prior(tiny_model, monkeypatch, kind):
-    model = spread_posterior(tiny_model(model=kind, weighted=True, latent_size=2))
+    model = spread_posterior(tiny_model(model=kind, weighted=True))
     model.prior_layer.logits.assign(np.linspace(-1, 1, 6))
     monkeypatch.setattr(model, "decode", lambda z, noise, seed: z)
     n = 4000

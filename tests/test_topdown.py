@@ -205,10 +205,11 @@ def test_a_bad_configuration_names_the_field(fields, message):
 
 def test_a_configuration_from_before_loads(tiny_config, tiny_model, binary_images):
     values = dataclasses.asdict(tiny_config(model="hvae"))
-    for field in ("layers", "latent_size", "state_size", "layer_units", "shared_layers", "decoder"):
+    fields = ("layers", "latent_size", "state_size", "layer_units", "shared_layers", "decoder")
+    for field in fields:
         del values[field]
     config = ModelConfig.from_dict(json.loads(json.dumps(values)))
-    assert config == tiny_config(model="hvae")
+    assert config == tiny_config(model="hvae", **{field: getattr(ModelConfig(), field) for field in fields})
     other = tiny_model(model="hvae", layers=9, latent_size=7, decoder="gated")  # of which an HVAE takes no notice
     np.testing.assert_array_equal(models.create(config).elbo(binary_images), other.elbo(binary_images))
 
@@ -242,7 +243,7 @@ def test_no_two_layers_start_alike(layers):
     [{"objective": "iwae", "objective_samples": 3, "selection": "importance_bound", "selection_samples": 4}, {}],
 )
 def test_trains_resumes_and_loads(tmp_path, changes):
-    model = tiny_run.model_config(**{**SIZES, "shared_layers": not changes, "decoder": "gated"})
+    model = tiny_run.model_config(model="topdown_hvae", shared_layers=not changes, decoder="gated")
     changes = {"ema_momentum": 0.5, "q_dropout": 0.2, "p_dropout": 0.1, **changes}
     whole = tiny_run.trainer(tmp_path / "whole", model=model, config=tiny_run.training_config(**changes))
     whole.fit()

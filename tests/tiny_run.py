@@ -49,6 +49,10 @@ def model_config(**changes):
         "hidden_units": 4,
         "z1_size": 2,
         "z2_size": 2,
+        "layers": 3,
+        "latent_size": 2,
+        "state_size": 5,
+        "layer_units": 4,
     }
     return ModelConfig(**{**sizes, **changes})
 
