@@ -29,6 +29,14 @@ def test_a_list_of_inputs_is_a_concatenation_that_broadcasts():
     np.testing.assert_allclose(output, joint(np.hstack([np.repeat(one, 6, 0), many])), rtol=1e-5, atol=1e-6)
 
 
+def test_a_row_of_a_list_meets_the_rows_of_its_samples():
+    layer = layers.GatedDense(3, seed=0)
+    images, samples = RNG.normal(size=(2, 4)).astype(np.float32), RNG.normal(size=(6, 2)).astype(np.float32)
+    joint = layers.GatedDense(3, seed=0)
+    expected = joint(np.hstack([np.repeat(images, 3, 0), samples]))
+    np.testing.assert_allclose(layer([images, samples]), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_initial_weights_have_the_published_distribution():
     fan_in = 400
     gated = layers.GatedDense(300, seed=1)

@@ -11,7 +11,7 @@ import tiny_preset
 import tiny_run
 
 import vampzoo
-from vampzoo import evaluation, models, networks, priors, random
+from vampzoo import evaluation, export, models, networks, priors, random
 from vampzoo.benchmarking import flops
 from vampzoo.config import ModelConfig
 from vampzoo.training.dropout import UnitDropout
@@ -264,7 +264,10 @@ def test_trains_resumes_and_loads(tmp_path, changes):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_cpp_loader_gives_the_numbers_of_python(tmp_path, shared):
-    _, zoo, model = tiny_preset.write_zoo(tmp_path, **{**SIZES, "shared_layers": shared})
+    name = "topdown_hvae_vampprior_tiny"
+    model = tiny_preset.write_run(tmp_path / "run", **{**SIZES, "shared_layers": shared})
+    (tmp_path / "zoo").mkdir()
+    export.export_preset(tmp_path / "run", name, tmp_path / "zoo")
     images = np.random.default_rng(0).integers(0, 2, (3, 8, 8, 1)).astype(np.float32)
     z3 = np.random.default_rng(1).normal(size=(2, 2)).astype(np.float32)
     seed = [7, 0]
@@ -277,7 +280,8 @@ def test_cpp_loader_gives_the_numbers_of_python(tmp_path, shared):
         ("elbo", {"images": images, "seed": seed}),
         ("log_likelihood", {"images": images, "num_samples": 20, "seed": seed}),
     ]
-    answers = cpp_loader.run(zoo / tiny_preset.NAME / "1", requests)
+    answers = cpp_loader.run(tmp_path / "zoo" / name / "1", requests)
+    np.testing.assert_array_equal(vampzoo.load(tmp_path / "zoo" / name).elbo(images), model.elbo(images))
     encoded, *others = answers
     assert set(encoded) == {f"z{i}_{what}" for i in (1, 2, 3) for what in ("mean", "scale")}
     for name, (mean, scale) in model.encode(images).items():

@@ -17,7 +17,7 @@ from vampzoo.zoo.errors import ZooError
 
 
 def names(model):
-    """A name for each of `model.weights`, in their order: ATTRIBUTE/POSITION/VARIABLE.
+    """A name for each of `model.weights`, in order: ATTRIBUTE/POSITION/VARIABLE; a list of networks is ATTRIBUTE.INDEX.
 
     Keras' own names count the layers that a process has made, and layers of different networks share them; these depend on
     the model alone.
@@ -30,10 +30,15 @@ def names(model):
     """
     found = {}
     # The prior's encoder is q(z2|x), too: of two names the later in the alphabet is taken, q_z2_network.
-    for attribute, network in sorted(vars(model).items()):
-        if isinstance(network, keras.layers.Layer):
-            for position, weight in enumerate(network.weights):
-                found[id(weight)] = f"{attribute}/{position}/{weight.name}"
+    for attribute, value in sorted(vars(model).items()):
+        if attribute.startswith("_"):  # Keras' own lists
+            continue
+        is_list = isinstance(value, list)
+        for index, network in enumerate(value if is_list else [value]):
+            if isinstance(network, keras.layers.Layer):
+                for position, weight in enumerate(network.weights):
+                    place = f"{attribute}.{index}" if is_list else attribute
+                    found[id(weight)] = f"{place}/{position}/{weight.name}"
     if nameless := [weight.path for weight in model.weights if id(weight) not in found]:
         raise ZooError(f"weights {', '.join(nameless)} belong to no network that is an attribute of the model")
     return [found[id(weight)] for weight in model.weights]
