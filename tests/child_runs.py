@@ -103,27 +103,26 @@ def train(path, epochs=30, result=None):
 # === Replicas ===
 
 
-def train_on_replicas(path, num_replicas, batch_size):
+def train_on_replicas(path, num_replicas, batch_size, model="vae"):
     """Terms of 50 steps, final weights, samples, ELBO and importance-sampled likelihood with the CPU as n devices."""
     tf = logical_devices(num_replicas)
     strategy = training.create_strategy("mirrored")
     assert strategy.num_replicas_in_sync == num_replicas
-    return measure(tf, path, strategy, batch_size)
+    return measure(tf, path, strategy, batch_size, model=model)
 
 
-def measure(tf, path, strategy, batch_size, writer=True):
+def measure(tf, path, strategy, batch_size, writer=True, model="vae"):
+    model_config = tiny_run.model_config(model=model)
     config = tiny_run.training_config(
         batch_size=batch_size, objective="iwae", objective_samples=2, q_dropout=0.2, p_dropout=0.3
     )
-    folder = training.RunFolder(path, tiny_run.run_config(tiny_run.model_config(), config), writer=writer)
-    trainer = training.Trainer(
-        tiny_run.model_config(), config, tiny_run.dataset(), folder, strategy=strategy, jit_compile=False
-    )
+    folder = training.RunFolder(path, tiny_run.run_config(model_config, config), writer=writer)
+    trainer = training.Trainer(model_config, config, tiny_run.dataset(), folder, strategy=strategy, jit_compile=False)
     terms = []
     for step in range(50):
         epoch, step = divmod(step, trainer.steps.steps_per_epoch)
         arguments = map(tf.constant, (epoch + 1, step, step + 1, 1.0))
-        terms.append(trainer.steps.run(*arguments, tf.zeros([2], tf.float64)).numpy())
+        terms.append(trainer.steps.run(*arguments, tf.zeros([len(trainer.steps.metric_names)], tf.float64)).numpy())
     result, likelihoods = evaluation.evaluate(trainer.model, tiny_run.dataset().test, 7, map_rows=trainer.map_rows)
     trainer.workers.wait_to_leave()
     return {
