@@ -424,6 +424,9 @@ HUGE = {
     "hidden units of a conv_hvae": {"hidden_units": 10**7, "model": "conv_hvae", "image_shape": (28, 28, 1)},
     "latents": {"z2_size": 10**12},
     "lower latents": {"z1_size": 10**12},
+    "latents of each layer": {"model": "topdown_hvae", "latent_size": 10**12},
+    "state": {"model": "topdown_hvae", "state_size": 10**12},
+    "units of each layer": {"model": "topdown_hvae", "layer_units": 10**12},
     "images": {"image_shape": (10**6, 10**6, 3)},
     "channels": {"image_shape": (8, 8, 10**12)},
 }
@@ -444,6 +447,9 @@ def test_least_weights_are_fewer_than_there_are():
         {"model": "deep_vae", "prior": "mog"},
         {"model": "conv_hvae"},
         {"model": "pixel_hvae"},
+        {"model": "topdown_hvae"},
+        {"model": "topdown_hvae", "shared_layers": True, "decoder": "gated"},
+        {"model": "topdown_hvae", "layers": 1, "prior": "standard"},
     ):
         config = ModelConfig(**{"image_shape": (12, 8, 1), "num_components": 7, "hidden_units": 50, **fields})
         assert config.least_weights() <= models.create(config).count_params(), fields

@@ -21,8 +21,11 @@ def create(config, seed=0):
     Raises:
         TooLarge: if its weights do not fit into the memory.
     """
-    sizes = f"num_components={config.num_components}, hidden_units={config.hidden_units}"
-    sizes += f", z1_size={config.z1_size}, z2_size={config.z2_size}, image_shape={config.image_shape}"
+    of_latents = ("z1_size", "z2_size")
+    if config.model == "topdown_hvae":
+        of_latents = ("layers", "latent_size", "state_size", "layer_units")
+    fields = ("num_components", "hidden_units", *of_latents, "image_shape")
+    sizes = ", ".join(f"{field}={getattr(config, field)}" for field in fields)
     memory.check(4 * config.least_weights(), f"the weights of a model with {sizes}")
     # Each network gets a seed of its own, so that changing one leaves the others' initial weights as they are.
     seeds = (10 * seed + i for i in range(10))
