@@ -12,8 +12,8 @@ import tiny_run
 
 import vampzoo
 from vampzoo import evaluation, export, models, networks, priors, random
-from vampzoo.benchmarking import flops
 from vampzoo.config import ModelConfig
+from vampzoo.models import flops
 from vampzoo.training.dropout import UnitDropout
 
 SIZES = {"model": "topdown_hvae", "layers": 3, "latent_size": 2, "state_size": 5, "layer_units": 4}
