@@ -1,5 +1,6 @@
 """What a model is worth: its ELBO, importance-sampled log-likelihood and active units, and the files that say so."""
 
+from vampzoo.evaluation.averages import mean_and_standard_error
 from vampzoo.evaluation.measures import (
     ACTIVE_UNIT_THRESHOLD,
     DatasetElbo,
@@ -7,7 +8,6 @@ from vampzoo.evaluation.measures import (
     evaluate,
     importance_estimates,
     log_likelihood,
-    mean_and_standard_error,
     variances_of_means,
 )
 

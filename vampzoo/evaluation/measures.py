@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import objectives, random
+from vampzoo.evaluation import components
+from vampzoo.evaluation.averages import mean_and_standard_error
 from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate, on_one_device
 
 ACTIVE_UNIT_THRESHOLD = 0.01  # variance over the data of the posterior mean (Burda et al., 2016)
@@ -143,12 +145,6 @@ def variances_of_means(model, images, num_samples=10, seed=0, batch_size=500):
     return variances
 
 
-def mean_and_standard_error(values):
-    """The mean of [N] values and its standard error, sd / sqrt(N); None for a single value, which has none."""
-    values = np.asarray(values, np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-
-
 FEW_SAMPLES = 10  # effective samples of an image below which its estimate hangs on a handful of draws
 
 
@@ -192,5 +188,7 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on
         result["bits_per_dimension"], result["bits_per_dimension_stderr"] = mean_and_standard_error(bits)
     result["active_units"] = {name: int(active.sum()) for name, active in units.items()}
     result["latents"] = dict(model.latent_sizes)
+    result |= components.mixture_usage(model, images, seed=seed)
+    result["decomposition"] = components.decomposition(model, images, terms, seed)
     result["seconds"] = round(time.monotonic() - start, 1)
     return result, log_likelihoods

@@ -13,7 +13,7 @@ import tensorflow as tf
 from vampzoo import memory, random
 from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
-from vampzoo.models import images, notebook, saving
+from vampzoo.models import components, images, notebook, saving
 from vampzoo.models.fitting import ElboModel
 from vampzoo.models.importance import compiled_importance_estimate
 
@@ -238,6 +238,28 @@ class LatentVariableModel(ElboModel):
     def log_weights(self, x, noise, prior_parameters=None):
         """log p(x, z) - log q(z|x) for latents drawn with `noise`: arguments as for `elbo_terms`. [B], nats."""
         return self.elbo_terms(x, noise, prior_parameters).log_weight
+
+    # === Components of the prior ===
+
+    def responsibilities(self, x, num_samples=10, seed=0):
+        """Which component of the prior explains which image: E_q(z|x)[p(k|z)] over the top layer.
+
+        Args:
+            x: [B, H, W, C].
+            num_samples: draws of z an image.
+            seed: integer.
+
+        Returns:
+            NumPy [B, K]; each row sums to 1.
+
+        Raises:
+            InvalidValue: if the prior is no mixture, or num_samples < 1.
+        """
+        return components.responsibilities(self, self.as_images(x), num_samples, seed)
+
+    def component_usage(self, x, num_samples=10, seed=0):
+        """The share of the images x that each component explains, NumPy [K]: the mean of `responsibilities`."""
+        return self.responsibilities(x, num_samples, seed).mean(axis=0)
 
     # === .keras files ===
 

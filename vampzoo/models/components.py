@@ -1,0 +1,59 @@
+"""Which component of a mixture prior explains what: p(k|z) = pi_k p_k(z) / p(z), averaged over q(z|x).
+
+Dimensions: B images, K components, M latents of the top layer.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from vampzoo import random
+from vampzoo.distributions import DiagonalGaussianMixture
+from vampzoo.errors import InvalidValue
+
+
+def top_layer(model, x, noise):
+    """The posterior of the top layer given x [B, H, W, C], and the draw z [B, M] of it that `noise` makes.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel`.
+        x: [B, H, W, C].
+        noise: as `model.draw_noise` gives it.
+
+    Returns:
+        A `DiagonalGaussian` of batch shape [B], and z [B, M].
+    """
+    name = next(iter(model.latent_sizes))
+    posterior = model.posterior(x, noise)[name]
+    return posterior, posterior.reparameterize(noise[name])[0]
+
+
+def responsibilities(model, x, num_samples, seed, batch_size=500):
+    """E_q(z|x)[p(k|z)] of each image, the mean over draws of the top layer.
+
+    Args:
+        model: a `vampzoo.models.LatentVariableModel` whose prior is a mixture.
+        x: [B, H, W, C].
+        num_samples: draws an image.
+        seed: integer.
+        batch_size: images at once.
+
+    Returns:
+        NumPy float64 [B, K]; each row sums to 1.
+
+    Raises:
+        InvalidValue: if the prior has no components, or num_samples < 1.
+    """
+    if num_samples < 1:
+        raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
+    prior = model.prior()
+    if not isinstance(prior, DiagonalGaussianMixture):
+        raise InvalidValue(f"the prior {type(model.prior_layer).__name__} has no components: it is no mixture")
+    rows = []
+    for first in range(0, len(x), batch_size):
+        batch = x[first : first + batch_size]
+        total = 0.0
+        for s in range(num_samples):
+            _, z = top_layer(model, batch, model.draw_noise(len(batch), random.key(seed, first, s)))
+            total += tf.nn.softmax(prior.component_log_probs(z)).numpy()  # [B, K]
+        rows.append(total / num_samples)
+    return np.concatenate(rows)
