@@ -15,6 +15,7 @@ from numpy.testing import assert_array_equal
 from vampzoo import datasets
 from vampzoo.datasets import DataError
 from vampzoo.datasets.pixels import for_likelihood
+from vampzoo.errors import Hint
 
 
 @pytest.fixture
@@ -109,6 +110,21 @@ def test_binary_images_are_never_changed(binary, binarization):
     assert (likelihood, dynamic) == ("bernoulli", False)
 
 
+@pytest.mark.parametrize("binarization", [None, "none", "dynamic", "static", "threshold"])
+def test_black_and_white_bytes_are_binary_for_a_bernoulli_model(binarization):
+    black_and_white = {"train": 255 * np.eye(4, dtype=np.uint8).reshape(1, 4, 4, 1)}
+    splits, _, dynamic = for_likelihood(black_and_white, "here", likelihood="bernoulli", binarization=binarization)
+    assert_array_equal(splits["train"].reshape(4, 4), np.eye(4))
+    assert not dynamic
+
+
+def test_black_and_white_bytes_without_a_likelihood_are_grey_with_a_hint():
+    black_and_white = {"train": 255 * np.eye(4, dtype=np.uint8).reshape(1, 4, 4, 1)}
+    with pytest.warns(Hint, match="here holds 0 and 255 alone.*--likelihood=bernoulli"):
+        _, likelihood, _ = for_likelihood(black_and_white, "here")
+    assert likelihood == "discretized_logistic"
+
+
 def test_binarization():
     x = bytes_images(200)
     raw = {"train": x, "validation": x, "test": x}
@@ -186,6 +202,7 @@ def test_fingerprint_notices_one_pixel(save):
         (np.zeros([5, 0, 4]), r"shape \[5, 0, 4\]"),
         (np.zeros([2, 2, 2, 2, 2]), r"shape \[2, 2, 2, 2, 2\]"),
         (np.float64(1), r"shape \[\]"),
+        (np.zeros([5, 3, 8, 8]), r"looks like \[N, C, H, W\]: channels must come last.*\(0, 2, 3, 1\)"),
         (np.full([5, 4, 4], np.nan), "NaN or infinite"),
         (np.full([5, 4, 4], np.inf), "NaN or infinite"),
         (np.full([5, 4, 4], 255.0), r"floats from 255 to 255; floats must be in \[0, 1\]"),

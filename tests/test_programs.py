@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import child_runs
 import numpy as np
@@ -99,6 +100,8 @@ def test_train_writes_the_run_folder(trained):
         "training",
     }
     assert len(history(folder)) == 3
+    versions = json.loads((folder / "config.json").read_text())["versions"]
+    assert versions == {name: metadata.version(name) for name in ("tensorflow", "keras", "tensorflow_probability")}
     assert list((folder / "tensorboard").iterdir())
 
 
@@ -111,9 +114,9 @@ def test_its_flagfile_reproduces_the_run(trained, tmp_path):
     assert json.loads(out)["log_likelihood"] == json.loads((folder / "evaluation.json").read_text())["log_likelihood"]
 
 
-def test_evaluate_gives_what_train_gave(trained, data_file, tmp_path):
+def test_evaluate_gives_what_train_gave(trained, tmp_path):
     folder, out, _ = trained
-    arguments = [f"--run_dir={folder}", f"--data_file={data_file}", f"--out={tmp_path / 'e.json'}"]
+    arguments = [f"--run_dir={folder}", f"--out={tmp_path / 'e.json'}"]  # the data is where the run found it
     before = {path: path.stat().st_mtime_ns for path in (folder / "figures").iterdir() if path.stem != "training"}
     code, evaluated, err = run("evaluate", *arguments, "--num_samples=7")
     assert code == 0, err

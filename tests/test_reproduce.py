@@ -95,6 +95,49 @@ def test_refuses_a_folder_with_another_run(tmp_path, cell, flags, message):
         cells.Run(cell, 0, run.folder).state(flags)
 
 
+def test_configured_settings_are_those_of_the_flagfile_the_dataset_and_the_defaults():
+    settings = cells.Cell("frey_faces", "conv_hvae", "vampprior").configured()
+    assert ModelConfig(**settings["model"]) == ModelConfig(
+        model="conv_hvae", likelihood="discretized_logistic", image_shape=(28, 20, 1)
+    )
+    assert cells.Cell(CALTECH, "hvae", "mog").configured()["training"]["learning_rate"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("model", {"hidden_units": 30}),
+        ("model", {"likelihood": "discretized_logistic"}),
+        ("data", {"binarization": "static"}),
+    ],
+)
+def test_a_run_of_another_width_likelihood_or_data_is_not_the_cells(tmp_path, section, change):
+    [run] = cells.runs([cells.Cell(CALTECH, "vae", "mog")], 1, tmp_path)
+    finish(run, [-100.0, -101.0])
+    config = run.config()
+    config[section] |= change
+    (run.folder / "config.json").write_text(json.dumps(config))
+    [(name, value)] = change.items()
+    with pytest.raises(ValueError, match=f"another run: {section}.{name} is {value!r}"):
+        run.state()
+    if section == "model":
+        assert run.state([f"--{name}={value}"]) == "complete"  # asked for, and stated in the table
+        assert run.departures()[name][0] == value
+
+
+def test_table_states_every_departure_from_the_configurations(tmp_path):
+    cell = cells.Cell(CALTECH, "hvae", "mog")
+    [run] = cells.runs([cell], 1, tmp_path)
+    finish(run, [-100.0, -101.0])
+    text = tables.markdown(tables.table("Table", 1, [cell], [run]))
+    assert "All settings of these runs, of model, data and training, are those of the configurations." in text
+    config = run.config()
+    config["training"] |= {"learning_rate": 3e-4, "epochs": 50}
+    (run.folder / "config.json").write_text(json.dumps(config))
+    text = tables.markdown(tables.table("Table", 1, [cell], [run]))
+    assert f"- {run.folder.name}: epochs 50 instead of 2000, learning_rate 0.0003 instead of 0.0001" in text
+
+
 def test_row_is_the_mean_over_seeds_beside_the_paper(tmp_path):
     runs = cells.runs([cells.Cell(CALTECH, "hvae", "vampprior")], 3, tmp_path)
     for run, shift in zip(runs, (0.0, 1.0, 5.0), strict=True):
@@ -214,6 +257,8 @@ def test_table_of_what_is_complete(pair, tmp_path):
         (("--table=1", "--models=deep_vae"), "deep_vae does not have"),
         (("--figure=2", "--num_components=0"), "positive integers"),
         (("--table=1", "--train_flags=epochs"), "--name=value"),
+        (("--table=1", "--train_flags=--prior=mog"), "--prior=mog contradicts the cell vae_standard_static_mnist"),
+        (("--table=1", "--train_flags=--seed=3"), "--seed is decided by the cell's run"),
     ],
 )
 def test_bad_flags_are_named(flags, message):

@@ -10,7 +10,7 @@ import tiny_run
 
 from vampzoo.config import ModelConfig, TrainingConfig
 from vampzoo.files import atomic_path, write_text
-from vampzoo.training import RunFolder, RunFolderError
+from vampzoo.training import RunFolder, RunFolderError, places_of_data
 
 CONFIG = tiny_run.run_config(ModelConfig(), TrainingConfig())
 
@@ -51,6 +51,26 @@ def test_what_extends_a_run_is_taken(tmp_path, change):
     open_folder(tmp_path).close()
     folder = open_folder(tmp_path, **change)
     assert json.loads(folder.config_path.read_text())["training"].items() >= change.items()
+
+
+def test_a_resume_that_only_shortens_the_run_does_not_rewrite_what_it_was(tmp_path):
+    folder = open_folder(tmp_path)
+    for epoch in (1, 2, 3):
+        folder.append_history({"epoch": epoch, "elbo": -1.0})
+    folder.close()
+    before = folder.config_path.read_text()
+    open_folder(tmp_path, epochs=3).close()  # nothing is left to do: 2000 epochs were asked for, and 3 are done
+    assert folder.config_path.read_text() == before
+    open_folder(tmp_path, epochs=4).close()  # a fourth comes to it, and no fifth will
+    assert json.loads(folder.config_path.read_text())["training"]["epochs"] == 4
+
+
+def test_places_of_data_are_those_of_the_run(tmp_path):
+    open_folder(tmp_path).close()
+    assert places_of_data(tmp_path) == {}
+    lines = ["--dataset=npz", f"--manual_dir={tmp_path}", f"--data_dir={tmp_path / 'gone'}", "--data_file=a=b.npz"]
+    (tmp_path / "train.flags").write_text("\n".join(lines) + "\n")
+    assert places_of_data(tmp_path) == {"manual_dir": str(tmp_path), "data_file": "a=b.npz"}
 
 
 def test_settings_that_the_old_version_did_not_have(tmp_path):

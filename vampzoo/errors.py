@@ -8,3 +8,7 @@ class VampzooError(Exception):
 
 class InvalidValue(VampzooError, ValueError):
     """A flag or an argument has a value that it cannot have; the message names it and what is valid."""
+
+
+class Hint(UserWarning):
+    """Something is allowed, and probably not meant; the message says what to do."""

@@ -2,7 +2,8 @@
 
     python -m vampzoo.evaluate --run_dir=runs/my_run --split=test --num_samples=5000
 
-Writes evaluation.json and figures/ into the run folder, or where --out says, and ends with one JSON line on stdout.
+Writes evaluation.json and figures/ into the run folder (of another split evaluation_validation.json, figures/validation/),
+or where --out says, and ends with one JSON line on stdout. The data is looked for where the run found it.
 """
 
 import json
@@ -17,9 +18,11 @@ FLAGS = flags.FLAGS
 _GROUP = "evaluation"
 program.define_path("run_dir", None, "run folder, preset folder, preset name or hf://OWNER/NAME", module_name=_GROUP)
 program.define_path("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
-program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_GROUP)
-program.define_path("manual_dir", None, "folder with source files that so need no download", module_name=_GROUP)
-program.define_path("data_file", None, "for a run on --dataset=npz: the file", module_name=_GROUP)
+program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: the run's)", module_name=_GROUP)
+program.define_path(
+    "manual_dir", None, "folder with source files that so need no download (default: the run's)", module_name=_GROUP
+)
+program.define_path("data_file", None, "for a run on --dataset=npz: the file (default: the run's)", module_name=_GROUP)
 flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "which images", module_name=_GROUP)
 flags.DEFINE_integer("num_samples", 5000, "importance samples for each image", module_name=_GROUP)
 flags.DEFINE_integer("seed", 0, "decides the draws", lower_bound=0, module_name=_GROUP)
@@ -33,19 +36,20 @@ def main(argv):
     if FLAGS.out:
         files.check_output(FLAGS.out, "--out")
 
-    from vampzoo import datasets, zoo
+    from vampzoo import datasets, training, zoo
     from vampzoo.evaluation import report
 
     folder, _ = zoo.find(FLAGS.run_dir, FLAGS.zoo_dir)
-    if (folder / zoo.CHECKSUMS).exists() and not FLAGS.out:
+    is_preset = (folder / zoo.CHECKSUMS).exists()
+    if is_preset and not FLAGS.out:
         raise InvalidValue(f"--out is missing: {folder} is a preset, into which nothing is written")
     model = zoo.load(folder)
     data = zoo.read_data(folder)
+    places = {} if is_preset else training.places_of_data(folder)  # a preset may come from anybody's machine
+    places |= {name: FLAGS[name].value for name in ("data_dir", "manual_dir", "data_file") if FLAGS[name].value}
     dataset = datasets.load(
         data["dataset"],
-        data_dir=FLAGS.data_dir,
-        manual_dir=FLAGS.manual_dir,
-        data_file=FLAGS.data_file,
+        **places,
         likelihood=model.likelihood,
         binarization=data["binarization"],
     )

@@ -4,11 +4,12 @@ import os
 import pathlib
 import sys
 import textwrap
+import warnings
 
 from absl import app, flags, logging
 
 from vampzoo import files
-from vampzoo.errors import VampzooError
+from vampzoo.errors import Hint, VampzooError
 
 
 def run(main, description):
@@ -43,6 +44,7 @@ def run(main, description):
             print("interrupted", file=sys.stderr, flush=True)
             sys.exit(130)
 
+    warnings.formatwarning = _format_warning
     logging.set_verbosity(logging.WARNING)  # TFDS and TensorFlow tell every file that they touch
     app.run(guarded, flags_parser=parse)
 
@@ -147,6 +149,14 @@ def _fail(error):
         raise error
     print(f"error: {error}", file=sys.stderr, flush=True)
     sys.exit(1)
+
+
+_format_any_warning = warnings.formatwarning
+
+
+def _format_warning(message, category, *where):
+    """A hint of ours is one line, without the place in our code that gave it."""
+    return f"hint: {message}\n" if issubclass(category, Hint) else _format_any_warning(message, category, *where)
 
 
 def _help():

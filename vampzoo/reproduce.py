@@ -81,6 +81,8 @@ def main(argv):
         raise InvalidValue(f"--train_flags takes --name=value,--name=value; got {', '.join(bad)}")
     chosen = chosen_cells(what)
     seeds = FLAGS.seeds if what in ("table 1", "table 2", "figure 2", "figure 3") else 1
+    for cell in chosen:
+        cell.check_flags(train_flags)
     runs = cells.runs(chosen, seeds, FLAGS.runs_dir)
     if FLAGS.dry_run:
         return dry_run(runs, train_flags)

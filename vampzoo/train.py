@@ -212,6 +212,7 @@ def main(argv):
     model_config = create_model_config(dataset.spec)
     run_config = {
         "vampzoo_version": __version__,
+        "versions": training.library_versions(),
         "model": dataclasses.asdict(model_config),
         "data": {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint},
         "training": dataclasses.asdict(training_config),

@@ -4,11 +4,14 @@ Splits are a dict from "train", "validation" and "test" to arrays [N, H, W, C], 
 and 1 alone) or floats in [0, 1].
 """
 
+import warnings
+
 import numpy as np
 
 from vampzoo.config import LIKELIHOODS
 from vampzoo.datasets.errors import DataError
 from vampzoo.datasets.specs import BINARIZATIONS
+from vampzoo.errors import Hint
 
 SPLITS = ("train", "validation", "test")
 
@@ -24,7 +27,7 @@ def check_pixels(images, where):
       where: what the error message calls the array, the file's name in it.
 
     Raises:
-      DataError: not images, empty, NaN or infinite, or out of range.
+      DataError: not images, channels before height and width, empty, NaN or infinite, or out of range.
     """
     if images.dtype.kind not in "buif":
         raise DataError(f"{where} holds {images.dtype}, not numbers.")
@@ -34,6 +37,11 @@ def check_pixels(images, where):
         )
     if images.ndim == 3:
         images = images[..., np.newaxis]
+    if images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
+        raise DataError(
+            f"{where} has the shape {list(images.shape)}, which looks like [N, C, H, W]: channels must come last. Save "
+            "np.transpose(images, (0, 2, 3, 1)) instead."
+        )
     if images.dtype.kind == "f":
         if not np.isfinite(images).all():
             raise DataError(f"{where} holds NaN or infinite values.")
@@ -56,13 +64,21 @@ def are_binary(splits):
     )
 
 
+def are_black_and_white(splits):
+    """Whether all pixels of all splits are the bytes 0 or 255, as image files hold black and white."""
+    return all(
+        images.dtype == np.uint8 and not ((images != 0) & (images != 255)).any() and images.max() == 255
+        for images in splits.values()
+    )
+
+
 def for_likelihood(splits, where, *, likelihood=None, binarization=None):
     """The pixels as the likelihood models them.
 
-    Bernoulli: binary images stay as they are, whatever `binarization` says. Intensities (v / 255 for bytes) become
-    binary as `binarization` says: "dynamic" (the default) keeps the training images as intensities, to be drawn anew
-    at each use, and draws validation and test once with `BINARIZATION_SEED`; "static" draws the training images once,
-    too; "threshold" sets pixels of at least 0.5.
+    Bernoulli: binary images (0 and 1, or the bytes 0 and 255) stay what they are, whatever `binarization` says.
+    Intensities (v / 255 for bytes) become binary as `binarization` says: "dynamic" (the default) keeps the training
+    images as intensities, to be drawn anew at each use, and draws validation and test once with
+    `BINARIZATION_SEED`; "static" draws the training images once, too; "threshold" sets pixels of at least 0.5.
 
     Discretised logistic: the centres of 256 bins, (v + 0.5) / 256 for bytes; floats are clipped to [1/512, 1 - 1/512].
 
@@ -78,6 +94,16 @@ def for_likelihood(splits, where, *, likelihood=None, binarization=None):
     Raises:
       DataError: the two do not go together, or not with these images.
     """
+    if are_black_and_white(splits):
+        if likelihood == "bernoulli":
+            splits = {split: images // 255 for split, images in splits.items()}
+        elif likelihood is None:
+            warnings.warn(
+                f"{where} holds 0 and 255 alone, which is modelled as grey images of 256 levels: for a Bernoulli model of "
+                "black and white give likelihood='bernoulli' (--likelihood=bernoulli)",
+                Hint,
+                stacklevel=2,
+            )
     binary = are_binary(splits)
     likelihood = likelihood or ("bernoulli" if binary else "discretized_logistic")
     if likelihood != "bernoulli":

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from vampzoo import datasets, files
-from vampzoo.config import TrainingConfig
+from vampzoo.config import ModelConfig, TrainingConfig
 from vampzoo.errors import InvalidValue
 
 # How a column of the tables is called -> the flags that make it.
@@ -50,6 +50,48 @@ class Cell:
         parts += [f"K{self.num_components}"] if self.num_components else []
         parts += [f"iwae{self.objective_samples}"] if self.objective_samples else []
         return "_".join(parts)
+
+    def configured(self):
+        """{section of config.json: {field: value}} of all settings that its flagfile and vampzoo.train's defaults give.
+
+        The seed and where the data is are no part of it.
+        """
+        spec = datasets.DATASETS[self.dataset]
+        names = ("num_components", "likelihood", "pseudo_inputs_mean", "pseudo_inputs_stddev", "image_shape")
+        from_spec = {name: getattr(spec, name) for name in names}
+        found = {
+            "model": {**dataclasses.asdict(ModelConfig()), **from_spec},
+            "training": dataclasses.asdict(TrainingConfig()),
+            "data": {"dataset": self.dataset, "binarization": None},
+        }
+        for name, text in flag_values(config_file(self)).items():
+            for fields in found.values():
+                if name in fields:
+                    fields[name] = parsed(text, fields[name])
+        for section, fields in self.settings().items():
+            found[section] |= fields
+        found["model"]["image_shape"] = list(found["model"]["image_shape"])
+        del found["training"]["seed"]
+        return found
+
+    def check_flags(self, train_flags):
+        """Refuses flags of vampzoo.train that would make another cell of it, before anything is trained.
+
+        Args:
+            train_flags: --name=value each.
+
+        Raises:
+            InvalidValue: naming the flag and what the cell says.
+        """
+        own = {name: value for fields in self.settings().values() for name, value in fields.items()}
+        for flag in train_flags:
+            name, _, text = flag.lstrip("-").partition("=")
+            if name in ("seed", "run_dir", "flagfile"):
+                raise InvalidValue(f"--train_flags: --{name} is decided by the cell's run, leave it out")
+            if name in own and parsed(text, own[name]) != own[name]:
+                raise InvalidValue(
+                    f"--train_flags: {flag} contradicts the cell {self.name}, whose {name} is {own[name]}"
+                )
 
     def settings(self):
         """{section of config.json: {field: value}} that make a run one of this cell."""
@@ -100,9 +142,32 @@ class Run:
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise InvalidValue(f"{self.folder} is no run folder, or damaged: {error!r}") from error
 
+    def departures(self):
+        """Settings in which the run differs from its cell's configuration: {field: (the run's value, the cell's)}.
+
+        A setting that an older version did not record had the value that is the default now, which is the cell's unless
+        its flagfile says otherwise.
+        """
+        config = self.config()
+        return {
+            name: (recorded, value)
+            for section, fields in self.cell.configured().items()
+            for name, value in fields.items()
+            if (recorded := config.get(section, {}).get(name, value)) != value
+        }
+
     def _check(self, config, train_flags):
         expected = self.cell.settings()
         expected["training"] = {**expected["training"], "seed": self.seed}
+        given = {flag.lstrip("-").partition("=")[0] for flag in train_flags}
+        configured = self.cell.configured()
+        for section in ("model", "data"):  # another width, likelihood or binarisation is another model or other data
+            recorded = config[section]
+            expected[section] |= {
+                name: value for name, value in configured[section].items() if name in recorded and name not in given
+            }
+        if self.cell.prior == "standard":
+            expected["model"].pop("num_components", None)  # of which it has none
         # A run of an older version lacks the settings that came since, and did what is their default now.
         recorded = {**config, "training": {**dataclasses.asdict(TrainingConfig()), **config["training"]}}
         for section, fields in expected.items():
@@ -113,9 +178,9 @@ class Run:
                     )
         for flag in train_flags:
             name, _, text = flag.lstrip("-").partition("=")
-            for section in ("model", "training"):
+            for section in ("model", "training", "data"):
                 value = recorded[section].get(name)
-                if isinstance(value, int | float | str) and not isinstance(value, bool) and type(value)(text) != value:
+                if value is not None and parsed(text, value) != value:
                     raise InvalidValue(f"{self.folder} holds another run: {name} is {value!r}, not {text!r}")
 
     def evaluation(self):
@@ -142,6 +207,30 @@ class Run:
         flags["weighted"] = str(flags["weighted"]).lower()
         given = [f"--{name}={value}" for name, value in flags.items()]
         return [sys.executable, "-m", "vampzoo.train", f"--flagfile={config_file(self.cell)}", *train_flags, *given]
+
+
+def parsed(text, like):
+    """The value of a flag: its text, as the type of another value of the same setting; the text if it cannot be that."""
+    if isinstance(like, bool):
+        return text.lower() in ("", "true", "t", "1", "yes")
+    try:
+        return type(like)(text) if isinstance(like, int | float) else text
+    except ValueError:
+        return text
+
+
+def flag_values(path):
+    """{flag: text} of a flagfile that comes with vampzoo, and of those that it includes; later values win."""
+    values = {}
+    for line in path.read_text().splitlines():
+        name, equals, text = line.strip().removeprefix("--").partition("=")
+        if name == "flagfile":
+            values |= flag_values(path.parent / pathlib.Path(text).name)
+        elif line.startswith("--no") and not equals:
+            values[name.removeprefix("no")] = "false"
+        elif line.startswith("--"):
+            values[name] = text
+    return values
 
 
 def config_file(cell):

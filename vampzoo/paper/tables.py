@@ -65,6 +65,7 @@ def _run_entry(run, result, measure):
         "num_images": result["num_images"],
         "num_samples": result["num_samples"],
         "training": training,
+        "departures": {name: {"run": ours, "configured": cell} for name, (ours, cell) in run.departures().items()},
         "evaluation_seconds": result.get("seconds"),
         **{name: run.training().get(name) for name in ("epochs", "best_epoch", "train_seconds")},
     }
@@ -150,6 +151,8 @@ def markdown(data, incomplete=()):
             lines.append(f"- {run}: {entry['nats']:+.2f} ± {entry['stderr']:.2f}")
     notes = _notes(data["rows"])
     lines += ["", "Data and training:", "", *notes] if notes else []
+    if data["rows"]:
+        lines += ["", *_departures(data["rows"])]
     if times := _times(data["rows"]):
         lines += ["", "Time of each run, with whatever else the machine did:", "", *times]
     if incomplete:
@@ -180,6 +183,21 @@ def _notes(rows):
             how += [f"{run['num_images']} test images", f"S = {run['num_samples']}"]
             recipes.setdefault(f"{datasets.DATASETS[entry['dataset']].title}: {', '.join(how)}", None)
     return lines + [f"- {recipe}." for recipe in recipes]
+
+
+def _departures(rows):
+    """Every setting of every run (width, latents, likelihood, training, data) against its cell's configuration."""
+    runs = [run for entry in rows for run in entry["runs"]]
+    different = [run for run in runs if run["departures"]]
+    if not runs:
+        return []
+    if not different:
+        return ["All settings of these runs, of model, data and training, are those of the configurations."]
+    lines = ["Settings that are not those of the configurations (all others of model, data and training are):", ""]
+    for run in different:
+        said = [f"{name} {d['run']} instead of {d['configured']}" for name, d in run["departures"].items()]
+        lines.append(f"- {run['run']}: {', '.join(said)}")
+    return lines
 
 
 def _times(rows):

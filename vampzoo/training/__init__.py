@@ -3,10 +3,11 @@
 from vampzoo.config import TrainingConfig
 from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.errors import Interrupted, NotFinite, OutOfMemory, WorkerLost
-from vampzoo.training.run_folder import RunFolder, RunFolderError
+from vampzoo.training.run_folder import RunFolder, RunFolderError, places_of_data
 from vampzoo.training.steps import TrainingSteps
 from vampzoo.training.strategy import Workers, create_strategy, map_rows_over_replicas
 from vampzoo.training.trainer import Trainer
+from vampzoo.training.versions import library_versions
 
 __all__ = [
     "EarlyStopping",
@@ -21,5 +22,7 @@ __all__ = [
     "WorkerLost",
     "Workers",
     "create_strategy",
+    "library_versions",
     "map_rows_over_replicas",
+    "places_of_data",
 ]

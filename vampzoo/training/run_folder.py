@@ -55,6 +55,25 @@ class RunFolderError(VampzooError, RuntimeError):
     """The run folder cannot be used as asked; the message says why and what to do."""
 
 
+PLACES = ("data_dir", "manual_dir", "data_file")  # flags of vampzoo.train that say where the data is
+
+
+def places_of_data(path):
+    """Where a run found its data, as its train.flags say: {flag's name: path}, of `PLACES`.
+
+    Folders that are not there any more are left out: the data may have come to another. The last value of a flag counts.
+
+    Args:
+        path: a run folder.
+    """
+    flags = pathlib.Path(path) / "train.flags"
+    lines = flags.read_text().splitlines() if flags.is_file() else []
+    given = dict(line.strip().removeprefix("--").split("=", 1) for line in lines if "=" in line)
+    return {
+        name: given[name] for name in PLACES if name in given and (name == "data_file" or os.path.isdir(given[name]))
+    }
+
+
 class RunFolder:
     """Opens a run folder and holds its lock until the process ends. Nothing is written or deleted before `begin`.
 
@@ -63,7 +82,7 @@ class RunFolder:
     Args:
         path: the folder.
         config: what decides the result: {"vampzoo_version": "...", "model": {...}, "data": {...}, "training": {...}},
-            plain data.
+            plain data. What else it holds, such as "versions", is written and not compared.
         flags: text of the flagfile that reproduces the run.
         overwrite: whether `begin` is to delete what an earlier run left.
         writer: whether this is the process that writes.
@@ -125,13 +144,24 @@ class RunFolder:
             if self.overwrite:
                 self._clear()
             # config.json comes first: it is what tells a run folder, also to whoever comes after a kill.
-            files.write_text(self.config_path, json.dumps(self._config, indent=2) + "\n")
-            files.write_text(self.path / "train.flags", self._flags)
+            if not self._adds_nothing():
+                files.write_text(self.config_path, json.dumps(self._config, indent=2) + "\n")
+                files.write_text(self.path / "train.flags", self._flags)
             for folder in (self.checkpoints, self.tensorboard, self.figures):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
             raise self._not_writable(error) from error
         self.begun = True
+
+    def _adds_nothing(self):
+        """Whether as many epochs as are asked for are done already: config.json and train.flags then say how."""
+        if not self.config_path.exists() or not (self.path / "train.flags").exists():
+            return False
+        epochs, before = self._config["training"].get("epochs"), self._read_config()["training"].get("epochs")
+        history = self.read_history()
+        return (
+            bool(history) and None not in (epochs, before) and epochs < before and epochs <= int(history[-1]["epoch"])
+        )
 
     def close(self):
         """Lets go of the lock, for another training in the same process; the end of the process does so by itself.
