@@ -1,14 +1,22 @@
 """Hostile situations around run folders: nothing of anybody's is deleted, and what goes wrong is said in a line."""
 
+import dataclasses
 import json
 import os
 import pathlib
+import signal
+import threading
+import time
 
+import numpy as np
 import pytest
+import tensorflow as tf
 import tiny_run
+from tqdm import tqdm
 
-from vampzoo import files, training
+from vampzoo import config, files, models, program, training
 from vampzoo.config import ModelConfig, TrainingConfig
+from vampzoo.evaluation import measures, partial, report
 from vampzoo.training import RunFolder, RunFolderError
 
 CONFIG = tiny_run.run_config(ModelConfig(), TrainingConfig())
@@ -368,4 +376,271 @@ def test_late_refusal_leaves_nothing_and_keeps_what_was_there(tmp_path, ends, ca
         tiny_run.trainer(tmp_path / "run", model, data=data, overwrite=overwrite)
     tiny_run.close(tmp_path / "run")
     assert contents(tmp_path) == before
+    ends(caught.value)
+
+
+# === Trainings that fail or are disturbed ===
+
+
+def test_nan_in_the_first_epoch_leaves_no_folder(tmp_path, ends):
+    trainer = tiny_run.trainer(
+        tmp_path / "run", config=tiny_run.training_config(learning_rate=1e30), checkpoint_seconds=60
+    )
+    with pytest.raises(training.NotFinite, match="there was nothing to keep yet") as caught:
+        trainer.fit()
+    tiny_run.close(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+    ends(caught.value)
+
+
+def test_nan_after_a_checkpoint_names_it(tmp_path, ends):
+    tiny_run.trainer(tmp_path / "run", config=tiny_run.training_config(epochs=1)).fit()
+    trainer = tiny_run.trainer(tmp_path / "run", config=tiny_run.training_config(epochs=3))
+    trainer.steps.run = lambda *arguments: tf.constant([np.nan, 0.0])
+    with pytest.raises(training.NotFinite, match=r"the last good checkpoint is kept in .*--overwrite") as caught:
+        trainer.fit()
+    assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*.index"))
+    ends(caught.value)
+
+
+def test_overwriting_run_that_fails_in_its_first_epoch_keeps_the_old_one(tmp_path, ends):
+    old_run(tmp_path / "run")
+    before = contents(tmp_path)
+    trainer = tiny_run.trainer(
+        tmp_path / "run", config=tiny_run.training_config(learning_rate=1e30), overwrite=True, checkpoint_seconds=60
+    )
+    with pytest.raises(training.NotFinite) as caught:
+        trainer.fit()
+    tiny_run.close(tmp_path / "run")
+    assert contents(tmp_path) == before
+    ends(caught.value)
+
+
+def test_overwriting_run_does_not_go_on_from_the_old_one(tmp_path, ends):
+    tiny_run.trainer(tmp_path / "run", config=tiny_run.training_config(epochs=2)).fit()
+    trainer = tiny_run.trainer(tmp_path / "run", config=tiny_run.training_config(epochs=1, seed=1), overwrite=True)
+    trainer.fit()
+    assert [row["epoch"] for row in trainer.folder.read_history()] == ["1"]
+    assert len(list(trainer.folder.checkpoints.glob("ckpt-*.index"))) == 1
+    ends("one epoch, one checkpoint, both of the new run")
+
+
+@pytest.mark.parametrize("what", ["deleted", "replaced by a file"])
+def test_tensorboard_disturbed_while_training(tmp_path, ends, what):
+    trainer = tiny_run.trainer(tmp_path / "run", config=tiny_run.training_config(epochs=3))
+    append = trainer.folder.append_history
+
+    def disturb(row):
+        append(row)
+        if row["epoch"] == 2:
+            for path in trainer.folder.tensorboard.iterdir():
+                path.unlink()
+            trainer.folder.tensorboard.rmdir()
+            if what != "deleted":
+                trainer.folder.tensorboard.write_text("dear")
+
+    trainer.folder.append_history = disturb
+    if what == "deleted":
+        trainer.fit()
+        assert list(trainer.folder.tensorboard.iterdir())
+        ends("written anew")
+    else:
+        with pytest.raises(RunFolderError, match="tensorboard cannot be written") as caught:
+            trainer.fit()
+        assert trainer.folder.tensorboard.read_text() == "dear"
+        ends(caught.value)
+
+
+SIZES = {
+    "importance samples": {"objective": "iwae", "objective_samples": 10**9},
+    "validation samples": {"selection": "importance_bound", "selection_samples": 10**12},
+}
+
+
+@pytest.mark.parametrize("settings", SIZES.values(), ids=SIZES)
+def test_samples_that_no_memory_can_hold(tmp_path, ends, settings):
+    with pytest.raises(ValueError, match=r"_samples=10+ would need at least .* GiB of memory") as caught:
+        tiny_run.trainer(tmp_path / "run", config=tiny_run.training_config(**settings))
+    tiny_run.close(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+    ends(caught.value)
+
+
+# === Evaluations that are interrupted ===
+
+
+class Stop(BaseException):
+    pass
+
+
+def evaluate(folder, model, data, stop_after=None, monkeypatch=None, **options):
+    """Evaluates into `folder`, and is killed after so many images. Returns the number of images that were computed."""
+    computed = 0
+
+    class Bar:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, count):
+            nonlocal computed
+            computed += count
+            if stop_after is not None and computed > stop_after:
+                raise Stop
+
+    monkeypatch.setattr(report, "tqdm", lambda **_: Bar())
+    monkeypatch.setattr(partial, "SAVE_SECONDS", 0)
+    begun = len(partial_files(folder))
+    result = report.write(folder, model, data, "test", 3, 0, **options)
+    return result, computed, begun
+
+
+def partial_files(folder):
+    return list(folder.glob("evaluation.partial.*.npz"))
+
+
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    """(run folder, model, dataset); without XLA and figures, which take longer than all the rest."""
+    estimate, elbo = measures.compiled_importance_estimate, measures.DatasetElbo
+    monkeypatch.setattr(measures, "compiled_importance_estimate", lambda m, map_rows: estimate(m, False, map_rows))
+    monkeypatch.setattr(measures, "DatasetElbo", lambda *a, **how: elbo(*a, **{**how, "jit_compile": False}))
+    monkeypatch.setattr(report, "write_figures", lambda folder, *arguments: folder.mkdir(exist_ok=True))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder, models.create(tiny_run.model_config(), seed=1), tiny_run.dataset()
+
+
+def test_evaluation_goes_on_where_it_was_interrupted(evaluated, ends, monkeypatch, capsys):
+    folder, model, data = evaluated
+    whole, *_ = evaluate(folder.parent / "other", model, data, monkeypatch=monkeypatch)
+    with pytest.raises(Stop):
+        evaluate(folder, model, data, stop_after=5, monkeypatch=monkeypatch)
+    assert len(partial_files(folder)) == 1 and not (folder / "evaluation.json").exists()
+    result, *_ = evaluate(folder, model, data, monkeypatch=monkeypatch)
+    said = capsys.readouterr().err
+    assert "going on after 3 images of an evaluation that was interrupted" in said
+    assert result["log_likelihood"] == whole["log_likelihood"]
+    assert not partial_files(folder)
+    ends(said)
+
+
+@pytest.mark.parametrize("change", ["weights", "seed", "split", "samples", "data"])
+def test_results_of_another_evaluation_are_not_taken_and_not_lost(evaluated, ends, monkeypatch, capsys, change):
+    folder, model, data = evaluated
+    with pytest.raises(Stop):
+        evaluate(folder, model, data, stop_after=5, monkeypatch=monkeypatch)
+    before = contents(folder)
+    monkeypatch.setattr(report, "tqdm", tqdm)
+    arguments = {"split": "test", "num_samples": 3, "seed": 0}
+    if change == "weights":
+        model = models.create(tiny_run.model_config(), seed=2)
+    elif change == "data":
+        data = dataclasses.replace(data, fingerprint="1" * 64)
+    else:
+        arguments |= {"seed": {"seed": 1}, "split": {"split": "validation"}, "samples": {"num_samples": 4}}[change]
+    report.write(folder, model, data, **arguments)
+    assert "going on" not in capsys.readouterr().err
+    assert before.items() <= contents(folder).items()
+    ends("computed anew; what was kept of the other one is still there")
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"dear diary", "pickle"], ids=str)
+def test_damaged_partial_results(evaluated, ends, monkeypatch, data):
+    folder, model, dataset = evaluated
+    with pytest.raises(Stop):
+        evaluate(folder, model, dataset, stop_after=5, monkeypatch=monkeypatch)
+    (path,) = partial_files(folder)
+    if data == "pickle":
+        np.savez(path, key=np.array([None]), values=np.array([None]))
+    else:
+        path.write_bytes(data)
+    _, computed, _ = evaluate(folder, model, dataset, monkeypatch=monkeypatch)
+    assert computed == 12 and not partial_files(folder)
+    ends("computed anew")
+
+
+def test_full_disk_while_partial_results_are_kept(evaluated, ends, monkeypatch):
+    folder, model, dataset = evaluated
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(partial.PartialResults, "_write", full)
+    result, computed, _ = evaluate(folder, model, dataset, monkeypatch=monkeypatch)
+    assert computed == 12 and result["num_images"] == 12
+    ends("the evaluation goes on")
+
+
+def test_full_disk_at_the_end_shows_the_result(evaluated, ends, monkeypatch):
+    folder, model, dataset = evaluated
+
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_text", full)
+    with pytest.raises(
+        OSError, match=r"cannot be written \(No space left on device\).*\"log_likelihood\": -"
+    ) as caught:
+        report.write(folder, model, dataset, "test", 3)
+    ends(caught.value)
+
+
+def test_figures_that_cannot_be_written_cost_no_numbers(evaluated, ends):
+    folder, model, dataset = evaluated
+    (folder / "figures").write_text("dear")
+    with pytest.raises(OSError, match=r"is written, but .*figures cannot be") as caught:
+        report.write(folder, model, dataset, "test", 3)
+    assert json.loads((folder / "evaluation.json").read_text())["num_images"] == 12
+    ends(caught.value)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_in_a_step_that_takes_hours(tmp_path, ends, number):
+    """In a forked process: the computation is a sleep that no signal wakes up, as TensorFlow's are."""
+    child = os.fork()
+    if child == 0:
+
+        def compute():
+            threading.Event().wait(60)
+
+        threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+        program.interruptible(compute, "the same command goes on from here")
+        os._exit(1)
+    begin = time.monotonic()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == (0 if number == signal.SIGTERM else 130)
+    assert time.monotonic() - begin < 10
+    ends(f"exit code {os.waitstatus_to_exitcode(status)}, at once")
+
+
+def test_errors_of_an_interruptible_computation_are_raised(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        program.interruptible(lambda: 1 / 0, "")
+    assert program.interruptible(lambda: 7, "") == 7
+
+
+# === Flags ===
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\n--seed=9", "a\rb", "a\x0bb", "a\u2028b", "\n", "~nobody_of_that_name/x"])
+def test_paths_that_are_refused(tmp_path, ends, text):
+    with pytest.raises(ValueError, match=r"line breaks|home") as caught:
+        program._PathParser().parse(text)
+    ends(caught.value)
+
+
+@pytest.mark.parametrize("text", ["~", "~/x", "~root/x"])
+def test_home_folder_in_a_path(tmp_path, ends, text):
+    path = program._PathParser().parse(text)
+    assert path == os.path.expanduser(text) and "~" not in path
+    ends("the home folder")
+
+
+@pytest.mark.parametrize("num_samples", [0, -1, 2**31, 10**12])
+def test_numbers_of_importance_samples(tmp_path, ends, num_samples):
+    with pytest.raises(ValueError, match=r"--num_samples (must be at least 1|may be at most 2147483647)") as caught:
+        config.check_num_samples(num_samples)
     ends(caught.value)

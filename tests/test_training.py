@@ -352,7 +352,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     trainer.model.trainable_weights[0].assign(tf.fill(trainer.model.trainable_weights[0].shape, math.inf))
     with pytest.raises(training.NotFinite, match="weights are not finite in epoch 1"):
         trainer.save()
-    assert not list(trainer.folder.checkpoints.iterdir())
+    assert not list(trainer.folder.path.rglob("ckpt-*"))
 
 
 # === Checkpoints ===

@@ -80,9 +80,7 @@ def trainer(path, model=None, config=None, data=None, overwrite=False, **options
         _folders[path].close()  # as if the training before had been in another process
     folder = _folders[path] = training.RunFolder(path, run_config(model, config), "--seed=0\n", overwrite)
     options = {"jit_compile": False, "image_epochs": 0, **options}
-    result = training.Trainer(model, config, data or dataset(), folder, **options)
-    folder.begin()
-    return result
+    return training.Trainer(model, config, data or dataset(), folder, **options)
 
 
 def close(path):

@@ -58,7 +58,10 @@ def main(argv):
             f"{data['dataset']} is not the data that {folder} was trained on: its images or splits differ "
             f"(fingerprint {dataset.fingerprint[:12]}, trained on {data['fingerprint'][:12]})"
         )
-    result = report.write(folder, model, dataset, FLAGS.split, FLAGS.num_samples, FLAGS.seed, FLAGS.out)
+    result = program.interruptible(
+        lambda: report.write(folder, model, dataset, FLAGS.split, FLAGS.num_samples, FLAGS.seed, FLAGS.out),
+        "the same command goes on from here",
+    )
     print(json.dumps({"run_dir": str(folder), **result}))
 
 

@@ -70,11 +70,12 @@ def write_bytes(path, data):
         temporary.write_bytes(data)
 
 
-def remove_left_by_kills(folder, names):
-    """Removes what a kill left half written of files of these names; the caller's lock says that nobody writes them now."""
+def remove_left_by_kills(folder, patterns):
+    """Removes what a kill left half written of files whose names match; the caller knows that nobody writes them now."""
     pattern = re.compile(re.escape(TEMPORARY_PREFIX) + r"\d+\.(.*)", re.DOTALL)
     for path in pathlib.Path(folder).iterdir():
-        if (match := pattern.fullmatch(path.name)) and match[1] in names and path.is_file():
+        match = pattern.fullmatch(path.name)
+        if match and any(re.fullmatch(name, match[1]) for name in patterns) and path.is_file():
             path.unlink()
 
 

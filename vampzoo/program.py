@@ -1,9 +1,12 @@
 """What the command-line programs share: grouped help, flagfiles by name, and errors as one message with exit code 1."""
 
+import contextlib
 import os
 import pathlib
+import signal
 import sys
 import textwrap
+import threading
 import warnings
 
 from absl import app, flags, logging
@@ -47,6 +50,46 @@ def run(main, description):
     warnings.formatwarning = _format_warning
     logging.set_verbosity(logging.WARNING)  # TFDS and TensorFlow tell every file that they touch
     app.run(guarded, flags_parser=parse)
+
+
+# === Interruptions ===
+
+
+def interruptible(compute, message):
+    """The result of `compute()`; meanwhile Ctrl-C and SIGTERM end the process at once, with exit code 130 or 0.
+
+    It is computed in a thread, since Python handles signals only between two steps of the main one, and a step in
+    TensorFlow may take hours. So `compute` must keep what it wants to keep itself, as before a kill.
+
+    Args:
+        compute: a function without arguments.
+        message: what to say when the process is ended.
+    """
+    results, errors = [], []
+
+    def run():
+        try:
+            results.append(compute())
+        except BaseException as error:
+            errors.append(error)
+
+    def leave(number, frame):
+        with contextlib.suppress(OSError):  # past Python's stderr, which a handler may have interrupted
+            os.write(2, f"stopped by {signal.Signals(number).name}; {message}\n".encode())
+        os._exit(0 if number == signal.SIGTERM else 128 + number)
+
+    handlers = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.2)  # handlers run in between
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 # === Paths ===

@@ -166,6 +166,13 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "devices to train on (auto: all GPUs)", module_name=_RUN)
 flags.DEFINE_float(
+    "worker_timeout",
+    300.0,
+    "seconds that the workers of --strategy=multi_worker wait for each other at the start",
+    lower_bound=0.0,
+    module_name=_RUN,
+)
+flags.DEFINE_float(
     "checkpoint_seconds", 60.0, "time between two checkpoints (0: every epoch)", lower_bound=0.0, module_name=_RUN
 )
 flags.DEFINE_integer(
@@ -178,7 +185,7 @@ flags.DEFINE_integer("num_samples", 5000, "importance samples for each image", m
 program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_EVALUATION)
 
 # Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.
-_NOT_RECORDED = ("run_dir", "overwrite", "out")
+_NOT_RECORDED = ("run_dir", "overwrite", "out", "worker_timeout")
 
 
 def main(argv):
@@ -189,8 +196,9 @@ def main(argv):
         **{field.name: FLAGS[field.name].value for field in dataclasses.fields(config.TrainingConfig)}
     )
     config.check_num_samples(FLAGS.num_samples)
-    if not math.isfinite(FLAGS.checkpoint_seconds):
-        raise InvalidValue(f"--checkpoint_seconds must be finite, got {FLAGS.checkpoint_seconds}")
+    for flag in ("checkpoint_seconds", "worker_timeout"):
+        if not math.isfinite(FLAGS[flag].value):
+            raise InvalidValue(f"--{flag} must be finite, got {FLAGS[flag].value}")
     if FLAGS.out:
         files.check_output(FLAGS.out, "--out")
     flag_lines = recorded_flags()
@@ -199,8 +207,8 @@ def main(argv):
     # TensorFlow is imported here, after the flags are known to be good.
     from vampzoo import training
 
-    strategy = training.create_strategy(FLAGS.strategy)
-    is_chief = training.Workers(strategy).is_chief  # of several workers one writes, and all compute
+    strategy = training.create_strategy(FLAGS.strategy, FLAGS.worker_timeout)
+    workers = training.Workers(strategy)  # of several one writes, and all compute
     dataset = datasets.load(
         FLAGS.dataset,
         data_dir=FLAGS.data_dir,
@@ -217,9 +225,16 @@ def main(argv):
         "data": {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint},
         "training": dataclasses.asdict(training_config),
     }
+    how = ("overwrite", "jit_compile", "pseudo_input_chunk", "evaluate", "num_samples")
+    workers.check_same(
+        version=__version__,
+        data=run_config["data"],
+        **{"settings of the model": run_config["model"], "settings of the training": run_config["training"]},
+        **{f"--{flag}": FLAGS[flag].value for flag in how},
+    )
     name = f"{model_config.model}_{model_config.prior}_{FLAGS.dataset.replace(':', '_')}_seed{training_config.seed}"
     folder = training.RunFolder(
-        FLAGS.run_dir or pathlib.Path("runs", name), run_config, flag_lines, FLAGS.overwrite, writer=is_chief
+        FLAGS.run_dir or pathlib.Path("runs", name), run_config, flag_lines, FLAGS.overwrite, writer=workers.is_chief
     )
     try:
         return train(folder, model_config, training_config, dataset, strategy)
@@ -229,8 +244,7 @@ def main(argv):
 
 def train(folder, model_config, training_config, dataset, strategy):
     """Trains in a run folder, evaluates there, and prints the result; returns the exit code."""
-    from vampzoo import evaluation, training
-    from vampzoo.evaluation import report
+    from vampzoo import training
 
     is_chief = folder.writer
     trainer = training.Trainer(
@@ -265,24 +279,38 @@ def train(folder, model_config, training_config, dataset, strategy):
         figures.save_training(folder.figures / "training.png", folder.read_history(), title, trainer.best_epoch)
     result = {"run_dir": str(folder.path), **result}
     print(f"{trainer.epochs_done} epochs are done, the best was {trainer.best_epoch}", file=sys.stderr)
-    if FLAGS.evaluate and is_chief:
-        print(f"evaluating {len(dataset.test)} test images, {FLAGS.num_samples} samples each", file=sys.stderr)
-        result |= report.write(
-            folder.path,
-            model,
-            dataset,
-            "test",
-            FLAGS.num_samples,
-            training_config.seed,
-            FLAGS.out,
-            map_rows=trainer.map_rows,
+    if FLAGS.evaluate:
+        result |= program.interruptible(
+            lambda: evaluate(trainer, model, dataset), "the same command goes on with the evaluation"
         )
-    elif FLAGS.evaluate:  # this worker's share of it
-        evaluation.evaluate(model, dataset.test, FLAGS.num_samples, training_config.seed, map_rows=trainer.map_rows)
     trainer.workers.wait_to_leave()
     if is_chief:
         print(json.dumps(result))
     return 0
+
+
+def evaluate(trainer, model, dataset):
+    """Evaluates on the test images. Returns what is reported of it: nothing in a worker that does not write."""
+    from vampzoo import evaluation
+    from vampzoo.evaluation import report
+
+    folder, seed = trainer.folder, trainer.config.seed
+    if not folder.writer:  # this worker's share of it
+        evaluation.evaluate(model, dataset.test, FLAGS.num_samples, seed, map_rows=trainer.map_rows)
+        return {}
+    print(f"evaluating {len(dataset.test)} test images, {FLAGS.num_samples} samples each", file=sys.stderr)
+    resume = trainer.workers.num == 1
+    return report.write(
+        folder.path,
+        model,
+        dataset,
+        "test",
+        FLAGS.num_samples,
+        seed,
+        FLAGS.out,
+        resume=resume,
+        map_rows=trainer.map_rows,
+    )
 
 
 def leave(signal_number, frame):

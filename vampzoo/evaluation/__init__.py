@@ -10,10 +10,12 @@ from vampzoo.evaluation.measures import (
     log_likelihood,
     variances_of_means,
 )
+from vampzoo.evaluation.partial import PartialResults
 
 __all__ = [
     "ACTIVE_UNIT_THRESHOLD",
     "DatasetElbo",
+    "PartialResults",
     "active_units",
     "evaluate",
     "importance_estimates",

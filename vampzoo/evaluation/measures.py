@@ -13,6 +13,7 @@ from vampzoo.evaluation import components
 from vampzoo.evaluation.averages import mean_and_standard_error
 from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate, on_one_device
 
+BATCH_SECONDS = 2.0  # a batch of images whose results are kept should not take longer
 ACTIVE_UNIT_THRESHOLD = 0.01  # variance over the data of the posterior mean (Burda et al., 2016)
 
 
@@ -66,7 +67,9 @@ class DatasetElbo:
         return {**terms, "elbo": -values[:, :-1].sum(axis=1)}
 
 
-def importance_estimates(model, images, num_samples=5000, seed=0, progress=None, batch_size=20, map_rows=on_one_device):
+def importance_estimates(
+    model, images, num_samples=5000, seed=0, progress=None, batch_size=20, map_rows=on_one_device, kept=None
+):
     """Importance-sampled log p(x) of every image, and how many of its samples count.
 
     Args:
@@ -75,8 +78,9 @@ def importance_estimates(model, images, num_samples=5000, seed=0, progress=None,
         num_samples: S.
         seed: integer.
         progress: called with the number of images done, or None.
-        batch_size: images between two calls of `progress`.
+        batch_size: the most images between two calls of `progress`.
         map_rows: as for `DatasetElbo`.
+        kept: a `vampzoo.evaluation.PartialResults` to go on from and to keep results in; None: none.
 
     Returns:
         `vampzoo.models.importance.ImportanceEstimate` of NumPy [N].
@@ -84,13 +88,24 @@ def importance_estimates(model, images, num_samples=5000, seed=0, progress=None,
     estimate = compiled_importance_estimate(model, map_rows=map_rows)
     prior_parameters = model.prior_parameters()
     samples, key = tf.constant(num_samples), random.key(seed)
-    parts = []
-    for first in range(0, len(images), batch_size):
-        x = tf.constant(images[first : first + batch_size])
-        parts.append([t.numpy() for t in estimate(x, samples, key, tf.constant(first), prior_parameters)])
-        if progress is not None:
-            progress(len(x))
-    return ImportanceEstimate(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    num_columns = len(ImportanceEstimate._fields)
+    values = np.zeros([0, num_columns], np.float32)  # [n, columns]
+    if kept is not None and kept.values.shape[1:] == (num_columns,):
+        values = kept.values[: len(images)]
+    report = progress or (lambda count: None)
+    report(len(values))
+    # With results to keep, no more images at once than a few seconds need: what is under way is lost with an interruption.
+    rows = batch_size if kept is None else 1
+    while (first := len(values)) < len(images):
+        begin = time.monotonic()
+        x = tf.constant(images[first : first + rows])
+        columns = [t.numpy() for t in estimate(x, samples, key, tf.constant(first), prior_parameters)]
+        values = np.concatenate([values, np.stack(columns, axis=1)])
+        report(len(x))
+        if kept is not None:
+            kept.update(values)
+            rows = min(batch_size, 2 * rows) if time.monotonic() - begin < BATCH_SECONDS else max(1, rows // 2)
+    return ImportanceEstimate(*values.T)
 
 
 def log_likelihood(model, images, **how):
@@ -156,7 +171,7 @@ def effective_samples(estimates):
     }
 
 
-def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on_one_device):
+def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on_one_device, kept=None):
     """Everything that `evaluation.json` says about a model on a set of images.
 
     Args:
@@ -164,7 +179,7 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on
         images: [N, H, W, C] float32.
         num_samples: S of the importance-sampled log-likelihood.
         seed: integer; the same seed gives the same numbers.
-        progress: as for `importance_estimates`.
+        progress, kept: as for `importance_estimates`.
         map_rows: as for `DatasetElbo`.
 
     Returns:
@@ -172,7 +187,7 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on
     """
     start = time.monotonic()
     terms = DatasetElbo(model, images, map_rows=map_rows)(random.key(seed))
-    estimates = importance_estimates(model, images, num_samples, seed, progress, map_rows=map_rows)
+    estimates = importance_estimates(model, images, num_samples, seed, progress, map_rows=map_rows, kept=kept)
     log_likelihoods = estimates.log_likelihood
     units = active_units(model, images, seed=seed)
     result = {"num_images": len(images), "num_samples": num_samples, "seed": seed}

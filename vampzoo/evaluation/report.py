@@ -8,12 +8,12 @@ import numpy as np
 from tqdm import tqdm
 
 from vampzoo import figures, files
-from vampzoo.evaluation import measures
+from vampzoo.evaluation import measures, partial
 
 NUM_IMAGES = 100  # in a grid
 
 
-def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=None, **how):
+def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=None, resume=True, **how):
     """Evaluates `model` and writes what came out into `folder`, figures beside it: as `places` says.
 
     Args:
@@ -24,6 +24,8 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         num_samples: S.
         seed: integer.
         out: another path for the JSON; the figures go beside it, so that those of the folder stay what they were.
+        resume: whether to go on with, and to keep, what is computed, in a file beside `out` until that is written. Not for
+            one of several processes that compute together.
         how: further arguments of `vampzoo.evaluation.evaluate`.
 
     Returns:
@@ -40,6 +42,10 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
     weights_sha256 = model.weights_sha256
     if weights_sha256 is None and (weights := folder / files.WEIGHTS).exists():
         weights_sha256 = files.sha256(weights)
+    what = {"fingerprint": dataset.fingerprint, "split": split, "num_samples": num_samples, "seed": seed}
+    kept = partial.PartialResults(out.parent, model, {**what, "num_images": len(images)}) if resume else None
+    if kept is not None and len(kept.values):
+        print(f"going on after {len(kept.values)} images of an evaluation that was interrupted", file=sys.stderr)
     with tqdm(
         total=len(images),
         unit="image",
@@ -47,7 +53,9 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         file=sys.stderr,
         disable=not sys.stderr.isatty(),
     ) as bar:
-        result, log_likelihoods = measures.evaluate(model, images, num_samples, seed, progress=bar.update, **how)
+        result, log_likelihoods = measures.evaluate(
+            model, images, num_samples, seed, progress=bar.update, kept=kept, **how
+        )
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **result}
     if weights_sha256:
         result["weights_sha256"] = weights_sha256
@@ -57,6 +65,8 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         files.write_text(out, text)
     except OSError as error:  # hours of work: it is shown where it can be
         raise OSError(f"{out} cannot be written ({error.strerror}); it would hold {json.dumps(result)}") from error
+    if kept is not None:
+        kept.remove()
     title = f"{dataset.spec.title}: {split} images"
     try:
         write_figures(figures_folder, model, images, log_likelihoods, title, seed)

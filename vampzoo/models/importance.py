@@ -83,7 +83,7 @@ def compiled_importance_estimate(model, jit_compile=True, map_rows=on_one_device
     """
     log_weights = tf.function(model.log_weights, jit_compile=jit_compile)
 
-    @tf.function
+    @tf.function(reduce_retracing=True)  # of batches that differ in size
     def estimate(x, num_samples, seed, first_index, prior_parameters):
         def rows(x, index):
             estimate = importance_estimate(model, x, num_samples, seed, index[0], prior_parameters, log_weights)

@@ -83,7 +83,7 @@ class TensorBoard:
     NUM_IMAGES = 64
 
     def __init__(self, folder, model, validation, seed):
-        self._writer = tf.summary.create_file_writer(str(folder)) if folder else tf.summary.create_noop_writer()
+        self._writer = None if folder else tf.summary.create_noop_writer()
         self._folder = folder
         self._model = model
         self._originals = validation[: self.NUM_IMAGES // 2]
@@ -93,9 +93,12 @@ class TensorBoard:
     def _step(self, epoch):
         """A context in which summaries are written for that epoch, and are in their file at its end."""
         try:
+            if self._folder and not (self._writer and self._folder.is_dir()):  # the first time, or somebody deleted it
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._writer = tf.summary.create_file_writer(str(self._folder))
             with self._writer.as_default(step=epoch):
                 yield
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise RunFolderError(f"{self._folder} cannot be written (disk full or not writable?): {reason}") from error
 
@@ -121,4 +124,5 @@ class TensorBoard:
     def close(self):
         """Writes what is left and closes the file."""
         with contextlib.suppress(tf.errors.OpError):  # what an earlier write complained about already
-            self._writer.close()
+            if self._writer:
+                self._writer.close()

@@ -23,22 +23,19 @@ import sys
 from vampzoo import __version__, files
 from vampzoo.config import ModelConfig, TrainingConfig
 from vampzoo.errors import VampzooError
+from vampzoo.evaluation import partial
 
 # A changed value extends a run that is there already, and does not make another one of it.
 EXTENDING = ("epochs", "patience")
 
-# What a run folder consists of: files, and folders with patterns of the files in them. config.json comes last: as long as
-# it is there, the rest is known for what it is.
+# What a run folder consists of: patterns of its files, and folders with patterns of the files in them. config.json comes
+# last: as long as it is there, the rest is known for what it is.
 OWN_FILES = (
-    "train.flags",
-    "history.csv",
-    "training.json",
-    "evaluation.json",
-    "evaluation_train.json",
-    "evaluation_validation.json",
-    "evaluation.partial.npz",
-    files.WEIGHTS,
-    files.CONFIG,
+    r"train\.flags|history\.csv",
+    r"(training|evaluation|evaluation_train|evaluation_validation)\.json",
+    partial.PATTERN,
+    re.escape(files.WEIGHTS),
+    re.escape(files.CONFIG),
 )
 _FIGURES = r"(samples|reconstructions|log_likelihoods|pseudo_inputs|component|training)\.(png|npy)"
 OWN_FOLDERS = {  # what is inside of another comes before it
@@ -294,10 +291,10 @@ class RunFolder:
                     path.unlink()
             if not any(folder.iterdir()):
                 folder.rmdir()
-        for name in OWN_FILES:
-            path = self.path / name
-            if path.is_symlink() or path.is_file():
-                path.unlink()
+        for pattern in OWN_FILES:
+            for path in list(self.path.iterdir()):
+                if re.fullmatch(pattern, path.name) and (path.is_symlink() or path.is_file()):
+                    path.unlink()
         kept = sorted(path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir())
         kept = [name for name in kept if name != LOCK]
         if kept:

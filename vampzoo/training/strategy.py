@@ -4,34 +4,38 @@ Dimensions: R replicas (devices over all machines), W workers (processes).
 """
 
 import contextlib
+import hashlib
 import json
-import os
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute.collective_all_reduce_strategy import coordination_config_pb2
 from tensorflow.python.eager import context  # has the workers' barrier, which TensorFlow exports under no public name
 
 from vampzoo.config import STRATEGIES
 from vampzoo.errors import InvalidValue
+from vampzoo.training import rendezvous
+from vampzoo.training.errors import WorkerLost
 
 LEAVE_MILLISECONDS = 60_000
 
 
-def create_strategy(name="auto"):
+def create_strategy(name="auto", worker_timeout=rendezvous.WORKER_TIMEOUT):
     """The `tf.distribute` strategy of that name. Must come before any other TensorFlow call for "multi_worker".
 
     Args:
         name: "auto" takes all visible GPUs, or the CPU; "mirrored" all GPUs, or all logical CPU devices; "multi_worker"
             the machines that the environment variable TF_CONFIG lists, and all GPUs of each.
+        worker_timeout: seconds that the workers wait for each other.
 
     Raises:
         InvalidValue: for an unknown name, or "multi_worker" without a valid TF_CONFIG.
+        WorkerLost: if another worker cannot be reached.
     """
     if name not in STRATEGIES:
         raise InvalidValue(f"strategy={name!r} is unknown; the valid values are: {', '.join(STRATEGIES)}")
     if name == "multi_worker":
-        _check_tf_config()
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multi_worker(worker_timeout)
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or (tf.config.list_logical_devices("CPU") if name == "mirrored" else [])
     if name == "one_device" or len(devices) < 2:
@@ -39,19 +43,19 @@ def create_strategy(name="auto"):
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def _check_tf_config():
+def _multi_worker(timeout):
+    num_workers = rendezvous.meet(timeout)
+    # As TensorFlow would do it itself, which would wait for an hour for a worker that died since.
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=num_workers)],
+        cluster_register_timeout_in_ms=max(1, int(1000 * timeout)),
+    )
     try:
-        tf_config = json.loads(os.environ.get("TF_CONFIG", ""))
-        workers, task = tf_config["cluster"]["worker"], tf_config["task"]
-        valid = task["type"] == "worker" and 0 <= task["index"] < len(workers)
-    except (ValueError, KeyError, TypeError):
-        valid = False
-    if not valid:
-        raise InvalidValue(
-            "strategy=multi_worker needs the environment variable TF_CONFIG, for the first of two machines for example "
-            '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}; '
-            f"it is {os.environ.get('TF_CONFIG')!r}"
-        )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise WorkerLost(f"the workers could not connect ({str(error).splitlines()[0]})") from error
 
 
 class Workers:
@@ -79,6 +83,34 @@ class Workers:
         if self.num == 1:
             return np.array([numbers], np.float64)
         return self._gather(tf.constant([numbers], tf.float64)).numpy()
+
+    def check_same(self, **values):
+        """Compares plain data over all workers, which otherwise would train on a mixture, or wait for each other for ever.
+
+        Args:
+            values: by the names that a message has for them.
+
+        Raises:
+            InvalidValue: in every worker, if they differ in one.
+            WorkerLost: if another worker has ended before.
+        """
+        if self.num == 1:
+            return
+        texts = [json.dumps(value, sort_keys=True) for value in values.values()]
+        # 48 bits of a digest are exact in float64.
+        digests = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") for text in texts]
+        try:
+            rows = self.gather(*digests)
+        except tf.errors.OpError as error:
+            raise WorkerLost(
+                f"another worker ended before the training began: see what it said ({str(error).splitlines()[0]})"
+            ) from error
+        differing = [name for name, column in zip(values, rows.T, strict=True) if len(set(column)) > 1]
+        if differing:
+            self.wait_to_leave()
+            raise InvalidValue(
+                f"the workers were started with different {', '.join(differing)}: give all of them the same flags and data"
+            )
 
     def wait(self):
         """Waits until all workers have come here."""

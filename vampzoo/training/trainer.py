@@ -99,6 +99,7 @@ class Trainer:
         self.checkpoints = self._create_checkpoints()
         self._signals = DeferredSignals()
         self._best_unsaved = False
+        self._epochs_before = 0
         self._segment = 1  # steps until Python looks up again
 
     def _create_model(self, pseudo_input_chunk):
@@ -142,11 +143,10 @@ class Trainer:
             WorkerLost: if another worker died.
             OutOfMemory: if a step does not fit.
         """
-        self.folder.begin()
-        self.workers.wait()  # for the writer's
-        resumed = self.checkpoints.restore(Progress.message)
+        resumed = not self.folder.overwrite and self.checkpoints.restore(Progress.message)
+        self._check_same_position()
         self._best_unsaved = self.best_epoch > 0  # a kill may have come between checkpoint and weights
-        self.folder.truncate_history(self.epochs_done)
+        self._epochs_before = self.epochs_done
         progress = Progress(self.config.epochs, initial=self.epochs_done, quiet=not self.folder.writer)
         if resumed and self.folder.writer:
             progress.message(
@@ -181,6 +181,25 @@ class Trainer:
             progress.close()
             tensorboard.close()
         return self._best_model()
+
+    def _check_same_position(self):
+        """All workers must have restored the same state."""
+        try:
+            positions = self.workers.gather(self.position.epoch.numpy(), self.position.step.numpy())
+        except tf.errors.OpError as error:
+            raise WorkerLost(f"another worker ended: see what it said ({str(error).splitlines()[0]})") from error
+        if len(np.unique(positions, axis=0)) > 1:
+            self.workers.wait_to_leave()
+            raise RunFolderError(
+                f"the workers see different checkpoints in {self.folder.path}: --run_dir must be one folder on storage that "
+                "all of them share"
+            )
+
+    def _begin_folder(self):
+        """Makes the folder this run's, now that there is something to keep: a run that fails before leaves it as it was."""
+        if self.folder.writer and not self.folder.begun:
+            self.folder.begin()
+            self.folder.truncate_history(self._epochs_before)
 
     def _epoch(self, progress):
         """The rest of the current epoch, its validation and its row in the history."""
@@ -240,6 +259,7 @@ class Trainer:
             f"best_validation_{selection}": self.best_validation,
             "images_per_second": steps_per_second * self.steps.batch_size,
         }
+        self._begin_folder()
         self.folder.append_history(row)
         return row
 
@@ -287,6 +307,7 @@ class Trainer:
         """
         if not all(tf.reduce_all(tf.math.is_finite(w.value)) for w in self.model.trainable_weights):
             raise NotFinite(f"the weights are not finite in epoch {self.epochs_done + 1}; {self._advice}")
+        self._begin_folder()
         self.checkpoints.save()  # first: weights without a checkpoint tell a run whose checkpoints somebody deleted
         if self._best_unsaved:
             self._save_best_weights()
@@ -329,7 +350,11 @@ class Trainer:
 
     @property
     def _advice(self):
-        return f"the last good checkpoint is kept in {self.folder.checkpoints}; a smaller --learning_rate may help"
+        of_this_run = self.folder.begun or not self.folder.overwrite
+        if of_this_run and any(self.folder.checkpoints.glob("ckpt-*.index")):
+            kept = f"the last good checkpoint is kept in {self.folder.checkpoints}"
+            return f"{kept}; a smaller --learning_rate may help, in another --run_dir or with --overwrite"
+        return "there was nothing to keep yet; a smaller --learning_rate may help"
 
 
 def check_step_memory(model_config, config, num_images):
