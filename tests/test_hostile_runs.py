@@ -507,7 +507,7 @@ def evaluated(tmp_path, monkeypatch):
     estimate, elbo = measures.compiled_importance_estimate, measures.DatasetElbo
     monkeypatch.setattr(measures, "compiled_importance_estimate", lambda m, map_rows: estimate(m, False, map_rows))
     monkeypatch.setattr(measures, "DatasetElbo", lambda *a, **how: elbo(*a, **{**how, "jit_compile": False}))
-    monkeypatch.setattr(report, "write_figures", lambda folder, *arguments: folder.mkdir(exist_ok=True))
+    monkeypatch.setattr(report, "write_figures", lambda folder, *arguments: folder.mkdir(parents=True, exist_ok=True))
     folder = tmp_path / "run"
     folder.mkdir()
     return folder, models.create(tiny_run.model_config(), seed=1), tiny_run.dataset()
