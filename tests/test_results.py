@@ -90,7 +90,7 @@ def test_a_record_fits_together(name):
     assert sum(path.stat().st_size for path in folder.glob("*.npz")) <= 40 * 1024
 
 
-QUOTED = re.compile(r"results/(\w+): (-?[\d.]+) \+- ([\d.]+)")
+QUOTED = re.compile(r"results/(\w+): (-?\d+\.\d+) \+- (\d+\.\d+)")
 
 
 @needs_records
