@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_run
 
 from vampzoo import evaluation, models, priors, random
 from vampzoo.errors import InvalidValue
@@ -130,3 +131,36 @@ def test_evaluation_reports_them(tiny_model, binary_images):
     parts = result["decomposition"]
     total = parts["reconstruction"] + parts["entropy"] - parts["cross_entropy"] - parts["rates_below"]
     assert total == pytest.approx(result["elbo"], rel=1e-5)
+
+
+def test_pictures_show_the_most_used_first():
+    usage = np.array([0.1, 0.0, 0.6, 0.3])
+    shown = components.most_used(usage, 3)
+    assert shown.tolist() == [2, 3, 0]
+    title = components.usage_title(usage, shown)
+    assert title.startswith("3 of 4 pseudo-inputs, the most used first: from 60.00% to 10.00% of the images")
+    assert f"{components.effective_number(usage):.1f}" in title
+
+
+def test_advice_is_for_priors_most_of_which_is_dead():
+    def advice(dead, num_components, num_images):
+        return components.advice({"dead_components": dead, "effective_components": 9.3}, num_components, num_images)
+
+    assert advice(250, 500, 1000) is None
+    assert advice(400, 500, 200) is None  # 100 of 200 images have one of their own
+    text = advice(483, 500, 1000)
+    assert "17 of the prior's 500 components" in text and "9.3" in text
+    assert all(flag in text for flag in ("--weighted", "--pseudo_inputs_from_data", "--num_components"))
+
+
+def test_training_measures_them_and_advises_once(tmp_path, capsys):
+    data = tiny_run.dataset()
+    model = tiny_run.model_config(num_components=30, pseudo_inputs_stddev=0.0, pseudo_inputs_mean=0.5)
+    config = tiny_run.training_config(epochs=4, warmup_epochs=1, learning_rate=1e-9)  # all components stay alike
+    trainer = tiny_run.trainer(tmp_path, model, config, data, image_epochs=1)
+    trainer.fit()
+    assert capsys.readouterr().err.count("1 of the prior's 30 components explain all of 10 validation images") == 1
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").glob("*"))
+    for name in ("effective_components", "dead_components", "mutual_information", "cross_entropy"):
+        assert b"components/" + name.encode() in events
+    assert b"10 of 30" not in events and b"30 of 30 pseudo-inputs, the most used first" in events

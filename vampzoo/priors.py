@@ -37,6 +37,8 @@ class Prior(keras.layers.Layer):
         False  # whether there is an attribute `pseudo_inputs`, and components that an encoder makes of it
     )
 
+    has_components = False  # whether it is a mixture
+
     def start_at_examples(self, examples, seed, from_data=False):
         """Gives the components their start where that is training examples; other priors have no use for them.
 
@@ -85,6 +87,8 @@ class StandardNormal(Prior):
 
 class MixturePrior(Prior):
     """The weights pi_k of a mixture: uniform, or trainable on the simplex (Eq. 16) as the softmax of free logits."""
+
+    has_components = True
 
     def __init__(self, num_components, weighted=False, **kwargs):
         super().__init__(**kwargs)

@@ -176,7 +176,11 @@ flags.DEFINE_float(
     "checkpoint_seconds", 60.0, "time between two checkpoints (0: every epoch)", lower_bound=0.0, module_name=_RUN
 )
 flags.DEFINE_integer(
-    "image_epochs", 20, "epochs between two image grids in TensorBoard (0: none)", lower_bound=0, module_name=_RUN
+    "image_epochs",
+    20,
+    "epochs between two image grids, and measurements of components, in TensorBoard (0: none)",
+    lower_bound=0,
+    module_name=_RUN,
 )
 
 _EVALUATION = "evaluation"

@@ -21,6 +21,7 @@ from vampzoo.models.components import top_layer
 
 AGGREGATED_IMAGES = 1000  # that make up the aggregated posterior: the cost grows with their square
 AGGREGATED_SAMPLES = 10  # draws of each
+PARTS = ("reconstruction", "entropy", "cross_entropy", "rates_below", "mutual_information", "marginal_kl")
 
 
 def usage_of(responsibilities):
@@ -36,18 +37,58 @@ def usage_of(responsibilities):
     Returns:
         {"effective_components": float, "dead_components": int}.
     """
-    usage = responsibilities.mean(axis=0)  # [K]
-    entropy = -np.sum(usage * np.log(np.maximum(usage, np.finfo(np.float64).tiny)))
     used = np.unique(responsibilities.argmax(axis=1))
     return {
-        "effective_components": float(np.exp(entropy)),
+        "effective_components": effective_number(responsibilities.mean(axis=0)),
         "dead_components": int(responsibilities.shape[1] - len(used)),
     }
 
 
+def effective_number(usage):
+    """The exponential of the entropy of shares [K] that sum to 1."""
+    return float(np.exp(-np.sum(usage * np.log(np.maximum(usage, np.finfo(np.float64).tiny)))))
+
+
+def most_used(usage, num):
+    """Indices of the `num` most used components, these first, of shares [K]."""
+    return np.argsort(-usage, kind="stable")[:num]
+
+
+def usage_title(usage, shown):
+    """What a picture of pseudo-inputs says of them: how many are shown, in which order, how much of the data they explain.
+
+    Args:
+        usage: NumPy [K], as `component_usage` gives it.
+        shown: indices of the components in the picture, as `most_used` gives them.
+    """
+    return (
+        f"{len(shown)} of {len(usage)} pseudo-inputs, the most used first: from {usage[shown[0]]:.2%} to "
+        f"{usage[shown[-1]]:.2%} of the images; effective number of components {effective_number(usage):.1f}"
+    )
+
+
+def advice(measures, num_components, num_images):
+    """What to do about dead components; None if at least half of those that could explain an image do.
+
+    Args:
+        measures: as `usage_of` gives them.
+        num_components: K.
+        num_images: N: no more components than that can have the largest responsibility for one.
+    """
+    used = num_components - measures["dead_components"]
+    if 2 * used >= min(num_components, num_images):
+        return None
+    return (
+        f"{used} of the prior's {num_components} components explain all of {num_images} validation images (effective number "
+        f"{measures['effective_components']:.1f}), but samples come from the others, too. --weighted draws each as often as "
+        "it is used (Eq. 16), --pseudo_inputs_from_data starts pseudo-inputs at training images, a smaller "
+        "--num_components costs less"
+    )
+
+
 def mixture_usage(model, images, num_samples=10, seed=0):
     """`usage_of` a model on images [N, H, W, C]; {} if its prior is no mixture. Arguments as for `responsibilities`."""
-    if not isinstance(model.prior(), DiagonalGaussianMixture):
+    if not model.prior_layer.has_components:
         return {}
     return usage_of(model.responsibilities(images, num_samples, seed))
 

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vampzoo import figures, files
-from vampzoo.evaluation import measures, partial
+from vampzoo.evaluation import components, measures, partial
 
 NUM_IMAGES = 100  # in a grid
 
@@ -104,8 +104,10 @@ def write_figures(folder, model, images, log_likelihoods, title, seed):
     np.save(folder / "log_likelihoods.npy", log_likelihoods)
     if model.prior_layer.has_pseudo_inputs:
         pseudo_inputs = model.pseudo_inputs.numpy()
-        shown = f"{min(NUM_IMAGES, len(pseudo_inputs))} of {len(pseudo_inputs)} pseudo-inputs"
-        figures.save_grid(folder / "pseudo_inputs.png", pseudo_inputs[:NUM_IMAGES], title=shown)
+        usage = model.component_usage(images, seed=seed)  # [K]
+        shown = components.most_used(usage, NUM_IMAGES)
+        title = components.usage_title(usage, shown)
+        figures.save_grid(folder / "pseudo_inputs.png", pseudo_inputs[shown], title=title)
         component = int(np.random.default_rng(seed).integers(len(pseudo_inputs)))
         around = model.sample(NUM_IMAGES - 1, seed=seed, component=component)
         grid = np.concatenate([pseudo_inputs[component][np.newaxis], around])

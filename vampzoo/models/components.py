@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import random
-from vampzoo.distributions import DiagonalGaussianMixture
 from vampzoo.errors import InvalidValue
 
 
@@ -45,9 +44,9 @@ def responsibilities(model, x, num_samples, seed, batch_size=500):
     """
     if num_samples < 1:
         raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
-    prior = model.prior()
-    if not isinstance(prior, DiagonalGaussianMixture):
+    if not model.prior_layer.has_components:
         raise InvalidValue(f"the prior {type(model.prior_layer).__name__} has no components: it is no mixture")
+    prior = model.prior()
     rows = []
     for first in range(0, len(x), batch_size):
         batch = x[first : first + batch_size]

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from vampzoo import figures
+from vampzoo.evaluation import components
 from vampzoo.training.run_folder import RunFolderError
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal to draw a bar on
@@ -109,17 +110,25 @@ class TensorBoard:
                 if name != "epoch":
                     tf.summary.scalar(name, value)
 
-    def images(self, epoch):
-        """Writes grids of samples, reconstructions and pseudo-inputs."""
+    def images(self, epoch, usage=None):
+        """Writes grids of samples, reconstructions and pseudo-inputs.
+
+        Args:
+            epoch: integer.
+            usage: NumPy [K], the share of the data that each pseudo-input explains: the most used are shown.
+        """
+        titles = {}
         pictures = {
             "samples": self._model.sample(self.NUM_IMAGES, seed=self._seed),
             "reconstructions": figures.side_by_side(self._originals, self._model.reconstruct(self._originals)),
         }
         if self._model.prior_layer.has_pseudo_inputs:
-            pictures["pseudo_inputs"] = self._model.pseudo_inputs[: self.NUM_IMAGES].numpy()
+            shown = components.most_used(usage, self.NUM_IMAGES)
+            pictures["pseudo_inputs"] = self._model.pseudo_inputs.numpy()[shown]
+            titles["pseudo_inputs"] = components.usage_title(usage, shown)
         with self._step(epoch):
             for name, images in pictures.items():
-                tf.summary.image(name, figures.tile(images)[tf.newaxis])
+                tf.summary.image(name, figures.tile(images)[tf.newaxis], description=titles.get(name))
 
     def close(self):
         """Writes what is left and closes the file."""

@@ -19,6 +19,7 @@ from vampzoo.training.run_folder import RunFolderError
 from vampzoo.training.signals import DeferredSignals
 from vampzoo.training.steps import VALIDATION, TrainingSteps
 from vampzoo.training.strategy import Workers, map_rows_over_replicas
+from vampzoo.training.usage import ComponentUsage
 from vampzoo.training.weights import BestWeights, own_weights_kept
 
 MAX_MODEL_SEED = 400_000  # Keras' seeds have 32 bits, and a model gives its layers 10,000 of its own
@@ -36,7 +37,7 @@ class Trainer:
         strategy: a `tf.distribute` strategy; None for the default one.
         jit_compile: whether to compile with XLA.
         checkpoint_seconds: time between two checkpoints (0: every epoch).
-        image_epochs: epochs between two image grids in TensorBoard (0: none).
+        image_epochs: epochs between two image grids, and measurements of the prior's components, in TensorBoard (0: none).
         pseudo_input_chunk: pseudo-inputs encoded at once, of a VampPrior (0: all). Bounds the memory, not the result.
             XLA is then used on GPUs only: on a CPU its convolutions within a loop are slow.
 
@@ -154,6 +155,7 @@ class Trainer:
             )
         events = self.folder.tensorboard if self.folder.writer else None
         tensorboard = TensorBoard(events, self.model, self.dataset.validation, self.config.seed)
+        usage = ComponentUsage(self.model, self.dataset.validation, self.config.seed)
         self._last_checkpoint = time.monotonic()
         try:
             with self._signals:
@@ -163,7 +165,7 @@ class Trainer:
                     progress.epoch(row, force=self.early_stopping.should_stop)
                     tensorboard.scalars(row)
                     if self.folder.writer and self.image_epochs and row["epoch"] % self.image_epochs == 0:
-                        tensorboard.images(row["epoch"])
+                        self._show(row["epoch"], tensorboard, usage, progress)
                 self.save()
                 self._look_up()
             self.workers.wait_to_leave()
@@ -200,6 +202,14 @@ class Trainer:
         if self.folder.writer and not self.folder.begun:
             self.folder.begin()
             self.folder.truncate_history(self._epochs_before)
+
+    def _show(self, epoch, tensorboard, usage, progress):
+        """What is costlier than a row: images, the components in use, and advice if most are dead after warm-up."""
+        measures = usage.measure()
+        tensorboard.scalars({"epoch": epoch, **{f"components/{name}": value for name, value in measures.items()}})
+        tensorboard.images(epoch, usage.shares)
+        if epoch >= self.config.warmup_epochs and (advice := usage.advice(measures)):
+            progress.message(advice)
 
     def _epoch(self, progress):
         """The rest of the current epoch, its validation and its row in the history."""
