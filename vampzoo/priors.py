@@ -149,6 +149,10 @@ class VampPrior(MixturePrior):
         seed: integer that decides the initial pseudo-inputs.
         chunk_size: how many pseudo-inputs are encoded at once, None for all. Bounds the memory, not the result: see
             `encode_in_chunks`. An attribute that may be set at any time before the encoder is traced.
+        covariates: C_j, numbers of categories of further inputs of the encoder, such as the batch or label of a cell: the
+            components are then the posteriors q(z|u_k, c_k) of encoder([u, c_1, ...]) with c_j [K, C_j].
+        learn_covariates: whether each c_k is trained with u_k, as the softmax of free logits; if not, it is a category drawn
+            at the start, each as likely as the others (`set_covariates` gives others).
     """
 
     def __init__(
@@ -161,9 +165,13 @@ class VampPrior(MixturePrior):
         bounds=(0.0, 1.0),
         seed=None,
         chunk_size=None,
+        covariates=(),
+        learn_covariates=True,
         **kwargs,
     ):
         super().__init__(num_components, weighted, **kwargs)
+        if any(size < 1 for size in covariates):
+            raise InvalidValue(f"covariates must be positive numbers of categories, got {tuple(covariates)}")
         self.event_shape = tuple(input_shape)
         self.mean, self.stddev, self.seed = mean, stddev, seed
         self.bounds = None if bounds is None else tuple(bounds)
@@ -174,7 +182,22 @@ class VampPrior(MixturePrior):
             trainable=self._train_pseudo_inputs,
             name="pseudo_inputs",
         )
+        self.covariates = tuple(covariates)
+        self.learn_covariates = learn_covariates and self._train_pseudo_inputs
+        self.raw_covariates = [self._add_covariate(i, size) for i, size in enumerate(self.covariates)]
         self.built = True
+
+    def _add_covariate(self, index, size):
+        """Logits [K, C] of a learnt covariate, or the drawn categories themselves."""
+        seed = None if self.seed is None else self.seed + 1 + index
+        if self.learn_covariates:  # not all alike at the start: it is from their differences that they learn
+            initializer = keras.initializers.RandomNormal(0.0, 1.0, seed=seed)
+        else:
+            drawn = np.random.default_rng(seed).integers(size, size=self.num_components)
+            initializer = keras.initializers.Constant(np.eye(size, dtype=np.float32)[drawn])
+        return self.add_weight(
+            (self.num_components, size), initializer, trainable=self.learn_covariates, name=f"covariate_{index}"
+        )
 
     has_pseudo_inputs = True
     _train_pseudo_inputs = True
@@ -193,6 +216,30 @@ class VampPrior(MixturePrior):
         """u_k = clip(w_k), [K, I...]."""
         raw = tf.convert_to_tensor(self.raw_pseudo_inputs)
         return raw if self.bounds is None else tf.clip_by_value(raw, *self.bounds)
+
+    @property
+    def pseudo_covariates(self):
+        """c_k, a list of [K, C_j] whose rows are not negative and sum to 1."""
+        raw = [tf.convert_to_tensor(weight) for weight in self.raw_covariates]
+        return [tf.nn.softmax(logits) for logits in raw] if self.learn_covariates else raw
+
+    def set_covariates(self, *categories):
+        """Sets covariates that are not learnt, to those of data say.
+
+        Args:
+            *categories: for each covariate [N >= K, C_j], one-hot; the first K rows are taken.
+
+        Raises:
+            InvalidValue: if the covariates are learnt, or the shapes are others.
+        """
+        if self.learn_covariates:
+            raise InvalidValue("these covariates are learnt: learn_covariates=False gives some that can be set")
+        values = [np.array(c[: self.num_components], np.float32) for c in categories]
+        shapes = [(self.num_components, size) for size in self.covariates]
+        if [v.shape for v in values] != shapes:
+            raise InvalidValue(f"covariates must have the shapes {shapes}, got {[v.shape for v in values]}")
+        for weight, value in zip(self.raw_covariates, values, strict=True):
+            weight.assign(value)
 
     def set_pseudo_inputs(self, data, noise_stddev=0.0, seed=0):
         """Sets the pseudo-inputs to the first K rows of `data`, with noise that is reflected into the bounds.
@@ -230,14 +277,16 @@ class VampPrior(MixturePrior):
         """
         if encoder is None:
             raise InvalidValue("a VampPrior needs the encoder: prior.distribution(encoder)")
+        inputs = [self.pseudo_inputs, *self.pseudo_covariates] if self.covariates else self.pseudo_inputs
         if self.chunk_size is None or self.chunk_size >= self.num_components:
-            means, log_vars = encoder(self.pseudo_inputs)  # [K, M] each
+            means, log_vars = encoder(inputs)  # [K, M] each
         else:
-            means, log_vars = encode_in_chunks(encoder, self.pseudo_inputs, self.chunk_size)
+            means, log_vars = encode_in_chunks(encoder, inputs, self.chunk_size)
         return MixtureParameters(self.mixture_logits(), means, log_vars)
 
     def get_config(self):
-        config = {name: getattr(self, name) for name in ("mean", "stddev", "bounds", "seed", "chunk_size")}
+        names = ("mean", "stddev", "bounds", "seed", "chunk_size", "covariates", "learn_covariates")
+        config = {name: getattr(self, name) for name in names}
         return {**super().get_config(), "input_shape": self.event_shape, **config}
 
 
@@ -274,45 +323,55 @@ def encode_in_chunks(encoder, inputs, chunk_size):
 
     Args:
         encoder: a Keras model, x [N, I...] -> [mean, log_var], each [N, M], without state that a call changes.
-        inputs: [K, I...].
+        inputs: [K, I...], or a list of such inputs.
         chunk_size: N.
 
     Returns:
         (means, log_vars), each [K, M].
     """
-    num_inputs, *shape = inputs.shape
+    is_list = isinstance(inputs, list | tuple)
+    inputs = list(inputs) if is_list else [inputs]
+    num_inputs, num_parts = inputs[0].shape[0], len(inputs)
     num_chunks = -(-num_inputs // chunk_size)
-    padding = [[0, num_chunks * chunk_size - num_inputs]] + [[0, 0]] * len(shape)
-    chunks = tf.reshape(tf.pad(inputs, padding), [num_chunks, chunk_size, *shape])
+
+    def cut(t):
+        """[K, I...] -> [number of chunks, N, I...], with zeros for what is missing in the last one."""
+        padding = [[0, num_chunks * chunk_size - num_inputs]] + [[0, 0]] * (t.shape.rank - 1)
+        return tf.reshape(tf.pad(t, padding), [num_chunks, chunk_size, *t.shape[1:]])
+
     state = [tf.convert_to_tensor(v) for v in encoder.non_trainable_variables]
 
     def encode(rows, weights):
-        outputs, _ = encoder.stateless_call(list(weights), state, rows)
+        outputs, _ = encoder.stateless_call(list(weights), state, list(rows) if is_list else rows[0])
         return tuple(tf.cast(output, tf.float32) for output in outputs)  # [N, M] each
 
     @tf.custom_gradient
-    def encode_all(chunks, *weights):
+    def encode_all(*sources):
+        chunks, weights = sources[:num_parts], sources[num_parts:]
         signature = (tf.float32, tf.float32)
         outputs = tf.map_fn(lambda c: encode(c, weights), chunks, fn_output_signature=signature, parallel_iterations=1)
 
         def gradient(*upstream):
             def step(i, to_chunks, to_weights):
                 with tf.GradientTape() as tape:
-                    sources = (chunks[i], *weights)
+                    sources = (*(c[i] for c in chunks), *weights)
                     tape.watch(sources)
-                    means_and_log_vars = encode(sources[0], sources[1:])
-                to_chunk, *more = tape.gradient(
+                    means_and_log_vars = encode(sources[:num_parts], sources[num_parts:])
+                gradients = tape.gradient(
                     means_and_log_vars, sources, [u[i] for u in upstream], unconnected_gradients="zero"
                 )
-                return [i + 1, to_chunks.write(i, to_chunk), [a + b for a, b in zip(to_weights, more, strict=True)]]
+                to_chunks = [array.write(i, g) for array, g in zip(to_chunks, gradients[:num_parts], strict=True)]
+                to_weights = [a + b for a, b in zip(to_weights, gradients[num_parts:], strict=True)]
+                return [i + 1, to_chunks, to_weights]
 
-            start = [0, tf.TensorArray(chunks.dtype, num_chunks), [tf.zeros_like(w) for w in weights]]
+            arrays = [tf.TensorArray(c.dtype, num_chunks) for c in chunks]
+            start = [0, arrays, [tf.zeros_like(w) for w in weights]]
             _, to_chunks, to_weights = tf.while_loop(
                 lambda i, *_: i < num_chunks, step, start, parallel_iterations=1, maximum_iterations=num_chunks
             )
-            return to_chunks.stack(), *to_weights
+            return *(array.stack() for array in to_chunks), *to_weights
 
         return outputs, gradient
 
-    outputs = encode_all(chunks, *(tf.convert_to_tensor(v) for v in encoder.trainable_variables))
+    outputs = encode_all(*(cut(t) for t in inputs), *(tf.convert_to_tensor(v) for v in encoder.trainable_variables))
     return tuple(tf.reshape(output, [-1, output.shape[-1]])[:num_inputs] for output in outputs)
