@@ -160,7 +160,7 @@ def test_training_measures_them_and_advises_once(tmp_path, capsys):
     trainer = tiny_run.trainer(tmp_path, model, config, data, image_epochs=1)
     trainer.fit()
     assert capsys.readouterr().err.count("1 of the prior's 30 components explain all of 10 validation images") == 1
-    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").glob("*"))
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").rglob("events*"))
     for name in ("effective_components", "dead_components", "mutual_information", "cross_entropy"):
         assert b"components/" + name.encode() in events
     assert b"10 of 30" not in events and b"30 of 30 pseudo-inputs, the most used first" in events

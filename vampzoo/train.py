@@ -295,7 +295,7 @@ def train(folder, model_config, training_config, dataset, strategy):
 
 def evaluate(trainer, model, dataset):
     """Evaluates on the test images. Returns what is reported of it: nothing in a worker that does not write."""
-    from vampzoo import evaluation
+    from vampzoo import evaluation, training
     from vampzoo.evaluation import report
 
     folder, seed = trainer.folder, trainer.config.seed
@@ -304,7 +304,7 @@ def evaluate(trainer, model, dataset):
         return {}
     print(f"evaluating {len(dataset.test)} test images, {FLAGS.num_samples} samples each", file=sys.stderr)
     resume = trainer.workers.num == 1
-    return report.write(
+    result = report.write(
         folder.path,
         model,
         dataset,
@@ -315,6 +315,8 @@ def evaluate(trainer, model, dataset):
         resume=resume,
         map_rows=trainer.map_rows,
     )
+    training.write_test_result(folder.tensorboard, trainer.best_epoch, result)
+    return result
 
 
 def leave(signal_number, frame):

@@ -3,6 +3,7 @@
 from vampzoo.config import TrainingConfig
 from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.errors import Interrupted, NotFinite, OutOfMemory, WorkerLost
+from vampzoo.training.reporting import write_test_result
 from vampzoo.training.run_folder import RunFolder, RunFolderError, places_of_data
 from vampzoo.training.steps import TrainingSteps
 from vampzoo.training.strategy import Workers, create_strategy, map_rows_over_replicas
@@ -25,4 +26,5 @@ __all__ = [
     "library_versions",
     "map_rows_over_replicas",
     "places_of_data",
+    "write_test_result",
 ]

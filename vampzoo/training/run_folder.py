@@ -40,7 +40,7 @@ OWN_FILES = (
 _FIGURES = r"(samples|reconstructions|log_likelihoods|pseudo_inputs|component|training)\.(png|npy)"
 OWN_FOLDERS = {  # what is inside of another comes before it
     "checkpoints": r"checkpoint|ckpt-\d+\.(index|data-\d+-of-\d+)",
-    "tensorboard": r"events\.out\.tfevents\..+",
+    **{f"tensorboard{part}": r"events\.out\.tfevents\..+" for part in ("/train", "/validation", "/test", "")},
     "figures/train": _FIGURES,
     "figures/validation": _FIGURES,
     "figures": _FIGURES,

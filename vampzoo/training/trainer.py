@@ -1,6 +1,7 @@
 """The training loop: epochs, validation, early stopping, checkpoints."""
 
 import contextlib
+import dataclasses
 import math
 import time
 
@@ -154,7 +155,9 @@ class Trainer:
                 f"resuming {self.folder.path} at epoch {self.epochs_done + 1}, step {int(self.position.step)}"
             )
         events = self.folder.tensorboard if self.folder.writer else None
-        tensorboard = TensorBoard(events, self.model, self.dataset.validation, self.config.seed)
+        settings = {"dataset": self.dataset.spec.name}
+        settings |= dataclasses.asdict(self.model_config) | dataclasses.asdict(self.config)
+        tensorboard = TensorBoard(events, self.model, self.dataset.validation, self.config.seed, settings)
         usage = ComponentUsage(self.model, self.dataset.validation, self.config.seed)
         self._last_checkpoint = time.monotonic()
         try:
@@ -164,7 +167,8 @@ class Trainer:
                         row = self._epoch(progress)
                     progress.epoch(row, force=self.early_stopping.should_stop)
                     tensorboard.scalars(row)
-                    if self.folder.writer and self.image_epochs and row["epoch"] % self.image_epochs == 0:
+                    due = self.image_epochs and (row["epoch"] == 1 or row["epoch"] % self.image_epochs == 0)
+                    if self.folder.writer and due:
                         self._show(row["epoch"], tensorboard, usage, progress)
                 self.save()
                 self._look_up()
@@ -206,7 +210,9 @@ class Trainer:
     def _show(self, epoch, tensorboard, usage, progress):
         """What is costlier than a row: images, the components in use, and advice if most are dead after warm-up."""
         measures = usage.measure()
-        tensorboard.scalars({"epoch": epoch, **{f"components/{name}": value for name, value in measures.items()}})
+        tensorboard.scalars(
+            {"epoch": epoch, **{f"validation_components/{name}": value for name, value in measures.items()}}
+        )
         tensorboard.images(epoch, usage.shares)
         if epoch >= self.config.warmup_epochs and (advice := usage.advice(measures)):
             progress.message(advice)
