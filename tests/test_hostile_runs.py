@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import threading
 import time
@@ -433,9 +434,7 @@ def test_tensorboard_disturbed_while_training(tmp_path, ends, what):
     def disturb(row):
         append(row)
         if row["epoch"] == 2:
-            for path in trainer.folder.tensorboard.iterdir():
-                path.unlink()
-            trainer.folder.tensorboard.rmdir()
+            shutil.rmtree(trainer.folder.tensorboard)
             if what != "deleted":
                 trainer.folder.tensorboard.write_text("dear")
 
