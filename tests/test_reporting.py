@@ -89,7 +89,11 @@ def test_training_and_validation_have_one_tag_in_two_folders_and_the_test_result
         read_events(run / "tensorboard" / name) for name in ("train", "validation", "test")
     )
     assert [step for step, _ in train["elbo"]] == [step for step, _ in validation["elbo"]] == [1, 2]
-    assert {"distortion", "rate_z", "beta"} <= set(train) and {"elbo", "best_elbo"} == set(validation)
+    assert {"distortion", "rate_z", "beta"} <= set(train) and {
+        "elbo",
+        "best_elbo",
+        "components/effective_components",
+    } <= set(validation)
     assert test == {"elbo": [(2, -9.5)], "rate_z": [(2, 3.0)]}
     scalars, others = read_events(run / "tensorboard")
     assert not scalars
