@@ -14,6 +14,7 @@ import time
 from vampzoo.errors import InvalidValue
 
 CONFIG = "config.json"  # what run folders and presets have in common
+OWN_MODEL = "own_model"  # there, in "model": the class of a model that no `ModelConfig` describes
 WEIGHTS = "model.weights.h5"  # of run folders, and of presets that older versions exported
 CHECKSUMS = "SHA256SUMS"  # of presets
 VARIABLES = "variables/variables"  # in the folder of a SavedModel: the prefix of its checkpoint's files

@@ -222,13 +222,8 @@ def main(argv):
         binarization=FLAGS.binarization,
     )
     model_config = create_model_config(dataset.spec)
-    run_config = {
-        "vampzoo_version": __version__,
-        "versions": training.library_versions(),
-        "model": dataclasses.asdict(model_config),
-        "data": {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint},
-        "training": dataclasses.asdict(training_config),
-    }
+    data = {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint}
+    run_config = training.run_config(model_config, training_config, data)
     how = ("overwrite", "jit_compile", "pseudo_input_chunk", "evaluate", "num_samples")
     workers.check_same(
         version=__version__,

@@ -4,7 +4,7 @@ from vampzoo.config import TrainingConfig
 from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.errors import Interrupted, NotFinite, OutOfMemory, WorkerLost
 from vampzoo.training.reporting import write_test_result
-from vampzoo.training.run_folder import RunFolder, RunFolderError, places_of_data
+from vampzoo.training.run_folder import RunFolder, RunFolderError, places_of_data, run_config
 from vampzoo.training.steps import TrainingSteps
 from vampzoo.training.strategy import Workers, create_strategy, map_rows_over_replicas
 from vampzoo.training.trainer import Trainer
@@ -26,5 +26,6 @@ __all__ = [
     "library_versions",
     "map_rows_over_replicas",
     "places_of_data",
+    "run_config",
     "write_test_result",
 ]

@@ -24,6 +24,7 @@ from vampzoo import __version__, files
 from vampzoo.config import ModelConfig, TrainingConfig
 from vampzoo.errors import VampzooError
 from vampzoo.evaluation import partial
+from vampzoo.training.versions import library_versions
 
 # A changed value extends a run that is there already, and does not make another one of it.
 EXTENDING = ("epochs", "patience")
@@ -68,6 +69,38 @@ def places_of_data(path):
     given = dict(line.strip().removeprefix("--").split("=", 1) for line in lines if "=" in line)
     return {
         name: given[name] for name in PLACES if name in given and (name == "data_file" or os.path.isdir(given[name]))
+    }
+
+
+def describe_model(model):
+    """What config.json says of a model, plain data.
+
+    Args:
+        model: a `ModelConfig`, or a `vampzoo.models.LatentVariableModel`. Of one that came from no `ModelConfig` it is no
+            more than the class, the likelihood, and the names and sizes of the networks.
+    """
+    model_config = model if isinstance(model, ModelConfig) else model.model_config
+    if model_config is not None:
+        return dataclasses.asdict(model_config)
+    networks = {name: network.count_params() for name, network in model.networks().items()}
+    cls = type(model)
+    return {files.OWN_MODEL: f"{cls.__module__}.{cls.__qualname__}", "likelihood": model.likelihood, **networks}
+
+
+def run_config(model, config, data):
+    """What config.json says of a run: the argument `config` of `RunFolder`.
+
+    Args:
+        model: as for `describe_model`.
+        config: a `TrainingConfig`.
+        data: {"dataset": name, "binarization": as for `vampzoo.datasets.load`, "fingerprint": what other data change}.
+    """
+    return {
+        "vampzoo_version": __version__,
+        "versions": library_versions(),
+        "model": describe_model(model),
+        "data": data,
+        "training": dataclasses.asdict(config),
     }
 
 
@@ -267,6 +300,8 @@ class RunFolder:
         """Refuses to go on with a run that was started with other settings."""
         # A setting that an older version did not have yet had the value that is now its default.
         defaults = {"model": dataclasses.asdict(ModelConfig()), "training": dataclasses.asdict(TrainingConfig())}
+        if files.OWN_MODEL in before["model"]:
+            del defaults["model"]
         for section in ("data", "model", "training"):
             old, new = {**defaults.get(section, {}), **before[section]}, self._config[section]
             for name in sorted({*old, *new}):

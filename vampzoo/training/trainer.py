@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import evaluation, files, memory, models, objectives, optimizers, random
+from vampzoo.errors import InvalidValue
 from vampzoo.models import weights
 from vampzoo.training.checkpoints import Checkpoints, Position
 from vampzoo.training.dropout import UnitDropout
@@ -16,7 +17,7 @@ from vampzoo.training.early_stopping import EarlyStopping
 from vampzoo.training.errors import Interrupted, NotFinite, WorkerLost, memory_errors_explained
 from vampzoo.training.precision import compute_dtype
 from vampzoo.training.reporting import Progress, TensorBoard
-from vampzoo.training.run_folder import RunFolderError
+from vampzoo.training.run_folder import RunFolderError, describe_model
 from vampzoo.training.signals import DeferredSignals
 from vampzoo.training.steps import VALIDATION, TrainingSteps
 from vampzoo.training.strategy import Workers, map_rows_over_replicas
@@ -31,7 +32,10 @@ class Trainer:
     """Trains a model on a dataset, in a run folder that it can be resumed from.
 
     Args:
-        model_config: a `ModelConfig`.
+        model: a `ModelConfig`, or a `vampzoo.models.LatentVariableModel`, made in the strategy's scope: on networks of one's
+            own, say. It is trained from the weights that it has, and is what `fit` returns. A run folder can be loaded by
+            name (`vampzoo.load`, the programs) only if its model came from a `ModelConfig`; of others it holds the weights,
+            for `load_weights` on a model built by the same code.
         config: a `TrainingConfig`.
         dataset: a `vampzoo.datasets.Dataset`.
         folder: a `RunFolder`.
@@ -49,7 +53,7 @@ class Trainer:
 
     def __init__(
         self,
-        model_config,
+        model,
         config,
         dataset,
         folder,
@@ -61,8 +65,8 @@ class Trainer:
         pseudo_input_chunk=0,
     ):
         if not tf.config.list_physical_devices("GPU"):  # which have a memory of their own
-            check_step_memory(model_config, config, len(dataset.train))
-        self.model_config = model_config
+            check_step_memory(model, config, len(dataset.train))
+        self._given = model
         self.config = config
         self.folder = folder
         self.dataset = dataset
@@ -107,8 +111,16 @@ class Trainer:
     def _create_model(self, pseudo_input_chunk):
         """The model, its optimiser and the copy of its best weights, in the strategy's scope."""
         config = self.config
-        with compute_dtype(config.mixed_precision):
-            self.model = models.create(self.model_config, config.seed % MAX_MODEL_SEED)
+        if isinstance(self._given, models.LatentVariableModel):
+            if config.mixed_precision != "none":
+                raise InvalidValue(
+                    f"mixed_precision={config.mixed_precision!r} is for a ModelConfig: what the networks of a model compute "
+                    "in was decided when they were made"
+                )
+            self.model = self._given
+        else:
+            with compute_dtype(config.mixed_precision):
+                self.model = models.create(self._given, config.seed % MAX_MODEL_SEED)
         self.model.prior_layer.chunk_size = pseudo_input_chunk or None  # other priors have no use for it
         self.model.prior_layer.start_at_examples(self.dataset.train, config.seed, config.pseudo_inputs_from_data)
         steps_per_epoch = -(-len(self.dataset.train) // config.batch_size)
@@ -156,7 +168,7 @@ class Trainer:
             )
         events = self.folder.tensorboard if self.folder.writer else None
         settings = {"dataset": self.dataset.spec.name}
-        settings |= dataclasses.asdict(self.model_config) | dataclasses.asdict(self.config)
+        settings |= describe_model(self.model) | dataclasses.asdict(self.config)
         tensorboard = TensorBoard(events, self.model, self.dataset.validation, self.config.seed, settings)
         usage = ComponentUsage(self.model, self.dataset.validation, self.config.seed)
         self._last_checkpoint = time.monotonic()
@@ -349,7 +361,7 @@ class Trainer:
             model = self.model
         else:
             with self.strategy.scope():
-                model = models.create(self.model_config)
+                model = models.create(self._given)
         self._best.copy_to(model)
         return model
 
@@ -373,18 +385,18 @@ class Trainer:
         return "there was nothing to keep yet; a smaller --learning_rate may help"
 
 
-def check_step_memory(model_config, config, num_images):
+def check_step_memory(model, config, num_images):
     """Refuses numbers of samples with which not even the images of a step's decoder fit into the memory.
 
     Args:
-        model_config: a `ModelConfig`.
+        model: a `ModelConfig` or a model.
         config: a `TrainingConfig`.
         num_images: N of the training images.
 
     Raises:
         TooLarge: if so; the message names the flags.
     """
-    image_bytes = 4 * math.prod(model_config.image_shape)
+    image_bytes = 4 * math.prod(model.image_shape)
     rows = min(config.batch_size, num_images) * config.objective_samples
     flags = f"--batch_size={config.batch_size} and --objective_samples={config.objective_samples}"
     memory.check(2 * rows * image_bytes, f"a step with {flags}")  # and as much for gradients

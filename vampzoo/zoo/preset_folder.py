@@ -184,10 +184,17 @@ def read_config(folder):
     path = pathlib.Path(folder) / CONFIG
     try:
         config = json.loads(path.read_text())
+        if own := config["model"].get(files.OWN_MODEL):
+            raise ZooError(
+                f"{folder} is the run of a model of somebody's own ({own}), which {path.name} does not say how to build: "
+                f"build it by the code that did, and call model.load_weights({str(path.with_name(WEIGHTS))!r})"
+            )
         return config, ModelConfig.from_dict(config["model"])
+    except ZooError:
+        raise
     except FileNotFoundError:
         raise ZooError(f"{path} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise ZooError(f"{path} is no valid configuration: {error!r}") from error
 
 
