@@ -40,7 +40,8 @@ setup(
     cmdclass={"build_py": BuildWithShippedFiles},
     entry_points={
         "console_scripts": [
-            f"vampzoo-{program} = vampzoo.{program}:cli" for program in ("train", "evaluate", "sample", "export")
+            f"vampzoo-{program} = vampzoo.{program}:cli"
+            for program in ("train", "evaluate", "report", "sample", "export")
         ]
     },
     python_requires=">=3.11,<3.14",

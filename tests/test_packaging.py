@@ -80,7 +80,9 @@ def test_wheel_holds_all_configurations_and_one_preset(wheel):
     assert of_preset == {name for name in names if name.startswith("saved_models/")}
     assert "vampzoo/datasets/caltech101_silhouettes/checksums.tsv" in names
     programs = dict(scripts["console_scripts"])
-    assert programs == {f"vampzoo-{name}": f"vampzoo.{name}:cli" for name in ("train", "evaluate", "sample", "export")}
+    assert programs == {
+        f"vampzoo-{name}": f"vampzoo.{name}:cli" for name in ("train", "evaluate", "report", "sample", "export")
+    }
     assert callable(export.cli)
 
 

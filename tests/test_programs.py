@@ -89,6 +89,7 @@ def test_train_ends_with_one_line_of_json(trained):
 def test_train_writes_the_run_folder(trained):
     folder, *_ = trained
     names = {"config.json", "train.flags", "model.weights.h5", "history.csv", "training.json", "evaluation.json"}
+    names.add("report.html")
     assert {p.name for p in folder.iterdir() if p.is_file()} == {*names, ".lock"}
     assert {p.name for p in folder.iterdir() if p.is_dir()} == {"checkpoints", "figures", "tensorboard"}
     assert {p.stem for p in (folder / "figures").glob("*.png")} == {

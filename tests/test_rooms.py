@@ -71,6 +71,7 @@ def test_every_file_is_in_a_room_or_a_door():
         "evaluate",
         "export",
         "program",
+        "report",
         "reproduce",
         "sample",
         "scaling",

@@ -1,5 +1,6 @@
 """Evaluation of a run or preset on a dataset, written down: `evaluation.json` and the paper's figures."""
 
+import csv
 import json
 import pathlib
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vampzoo import figures, files
-from vampzoo.evaluation import components, measures, partial
+from vampzoo.evaluation import components, measures, page, partial
 
 NUM_IMAGES = 100  # in a grid
 
@@ -35,6 +36,7 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         ValueError: before anything is computed, if `out` cannot be written.
         OSError: if it could not be written after all; the message then holds the result.
     """
+    page_path = None if out else folder / page.NAME
     out, figures_folder = places(folder, split, out)
     files.check_output(out, "the evaluation")
     images = getattr(dataset, split)
@@ -73,7 +75,19 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{out} is written, but {figures_folder} cannot be: {reason}") from error
+    if page_path and split == "test" and (folder / files.CONFIG).is_file():
+        write_page(page_path, model, result, images, log_likelihoods, seed)
     return result
+
+
+def write_page(path, model, result, images, log_likelihoods, seed):
+    """Writes the page of a run folder that holds config.json and perhaps history.csv."""
+    config = json.loads((path.parent / files.CONFIG).read_text())
+    history = path.parent / "history.csv"
+    rows = list(csv.DictReader(history.read_text().splitlines())) if history.is_file() else ()
+    page.write(
+        path, model, config, evaluation=result, history=rows, images=images, log_likelihoods=log_likelihoods, seed=seed
+    )
 
 
 def places(folder, split, out=None):

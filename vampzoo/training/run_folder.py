@@ -32,7 +32,7 @@ EXTENDING = ("epochs", "patience")
 # What a run folder consists of: patterns of its files, and folders with patterns of the files in them. config.json comes
 # last: as long as it is there, the rest is known for what it is.
 OWN_FILES = (
-    r"train\.flags|history\.csv",
+    r"train\.flags|history\.csv|report\.html",
     r"(training|evaluation|evaluation_train|evaluation_validation)\.json",
     partial.PATTERN,
     re.escape(files.WEIGHTS),
