@@ -63,6 +63,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "lite": ["ai-edge-litert"],  # runs models that were converted for telephones and small computers
         "hub": ["huggingface_hub>=1.0"],
         "test": [
             "pytest>=8",

@@ -19,8 +19,15 @@ def notebook():
     return nbformat.read(PATH, as_version=4)
 
 
-def test_notebook_is_committed_without_outputs(notebook):
-    assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
+def test_notebook_is_committed_with_outputs(notebook):
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))  # of one run, in order
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert all(cell.outputs for cell in cells)
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+    text = PATH.read_text()
+    assert len(text) < 1_500_000
+    assert not any(place in text for place in ("/home/", "/root/", "/work/", "/tmp/"))
 
 
 def test_notebook_runs(notebook, tmp_path, monkeypatch):
