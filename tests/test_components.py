@@ -87,7 +87,13 @@ def parts_of(model, images):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"model": "vae"}, {"model": "hvae", "prior": "standard"}, {"model": "deep_vae", "prior": "mog"}]
+    "fields",
+    [
+        {"model": "vae"},
+        {"model": "hvae", "prior": "standard"},
+        {"model": "deep_vae", "prior": "mog"},
+        {"model": "topdown_hvae"},
+    ],
 )
 def test_the_parts_sum_to_the_elbo(tiny_model, binary_images, fields):
     model = tiny_model(**fields)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vampzoo import models, networks, priors
+from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
 
 SHAPE = (8, 4, 1)  # that convolutions can halve twice
@@ -23,6 +24,7 @@ def same(a, b, x):
         {"model": "deep_vae", "prior": "mog"},
         {"model": "conv_hvae", "prior": "vampprior_data"},
         {"model": "pixel_hvae"},
+        {"model": "topdown_hvae", "layers": 3},
     ],
     ids=lambda fields: fields["model"],
 )
@@ -69,6 +71,20 @@ def test_networks_of_ones_own(tmp_path):
     model = own_model()
     model.save(tmp_path / "m.keras")
     same(model, keras.saving.load_model(tmp_path / "m.keras"), np.zeros((2, *SHAPE), np.float32))
+
+
+def test_a_network_that_stands_twice_in_a_list_is_still_one(tmp_path):
+    sizes = {"layers": 3, "layer_units": 4, "state_size": 4}
+    base = models.create(
+        ModelConfig(model="topdown_hvae", image_shape=SHAPE, hidden_units=4, num_components=2, **sizes)
+    )
+    parts = base.networks()
+    parts["p_layers"] = [parts["p_layers"][0]] * 2
+    model = models.TopDownHVAE(**parts, prior=base.prior_layer, likelihood="bernoulli")
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert loaded.networks()["p_layers"][0] is loaded.networks()["p_layers"][1]
+    same(model, loaded, np.zeros((2, *SHAPE), np.float32))
 
 
 class Unregistered(keras.layers.Layer):

@@ -6,7 +6,6 @@ Dimensions: B batch, S importance samples, N draws, M latents of a layer, (H, W,
 import dataclasses
 import math
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -74,7 +73,7 @@ class LatentVariableModel(ElboModel):
     # === What a subclass defines ===
 
     def networks(self):
-        """The networks that the constructor takes, by the names of its arguments: a dict of Keras layers.
+        """The networks that the constructor takes, by the names of its arguments: Keras layers, or lists of them.
 
         What `.keras` files are made from; a model whose constructor takes anything else says it in `get_config`.
         """
@@ -271,10 +270,7 @@ class LatentVariableModel(ElboModel):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         importance_chunk, model_config = config.pop("importance_chunk"), config.pop("model_config")
-        parts = {
-            name: keras.saving.deserialize_keras_object(value, custom_objects) if isinstance(value, dict) else value
-            for name, value in config.items()
-        }
+        parts = {name: saving.part_from_data(value, custom_objects) for name, value in config.items()}
         model = cls(**parts)
         model.importance_chunk = importance_chunk
         model.model_config = model_config and ModelConfig.from_dict(model_config)

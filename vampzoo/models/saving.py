@@ -6,6 +6,17 @@ from vampzoo.errors import InvalidValue
 from vampzoo.networks.layers import every_layer
 
 
+def distinct_networks(model):
+    """{name: network} of `model.networks()`, each network of a list by itself and once: NAME_0, NAME_1, ..."""
+    found, seen = {}, set()
+    for name, part in model.networks().items():
+        for i, network in enumerate(part if isinstance(part, list) else [part]):
+            if id(network) not in seen:
+                seen.add(id(network))
+                found[f"{name}_{i}" if isinstance(part, list) else name] = network
+    return found
+
+
 def described(model):
     """A model's networks, prior and likelihood as plain data: what its constructor takes.
 
@@ -15,9 +26,8 @@ def described(model):
     Raises:
         InvalidValue: if two networks share a layer, which each would get a copy of.
     """
-    networks = model.networks()
     owners = {}
-    for name, network in networks.items():
+    for name, network in distinct_networks(model).items():
         for layer in every_layer(network):
             other = owners.setdefault(id(layer), name)
             if other != name and layer.weights:
@@ -25,12 +35,31 @@ def described(model):
                     f"{other} and {name} share the layer {layer.name}, of which a .keras file would make two. "
                     "model.save_weights keeps the weights; build the model by the same code and call load_weights"
                 )
-    parts = {**networks, "prior": model.prior_layer}
+    parts = {**model.networks(), "prior": model.prior_layer}
     return {
         "name": model.name,
         "likelihood": model.likelihood,
-        **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()},
+        **{name: _part_as_data(part) for name, part in parts.items()},
     }
+
+
+def _part_as_data(part):
+    """A layer as plain data; of a list each distinct one, and their order, so that what was one stays one."""
+    if not isinstance(part, list):
+        return keras.saving.serialize_keras_object(part)
+    distinct = list({id(layer): layer for layer in part}.values())
+    places = {id(layer): i for i, layer in enumerate(distinct)}
+    return {"distinct": [_part_as_data(layer) for layer in distinct], "order": [places[id(layer)] for layer in part]}
+
+
+def part_from_data(value, custom_objects=None):
+    """The inverse of what `described` did to a part: a layer, a list of layers, or a plain value as it is."""
+    if not isinstance(value, dict):
+        return value
+    if "order" in value:
+        distinct = [part_from_data(layer, custom_objects) for layer in value["distinct"]]
+        return [distinct[i] for i in value["order"]]
+    return keras.saving.deserialize_keras_object(value, custom_objects)
 
 
 def check(model):

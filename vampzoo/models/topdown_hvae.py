@@ -21,6 +21,7 @@ own, in place of the affine z_j A_j, before they meet, and in that p(z1|z2) and 
 Dimensions: B batch, k samples, L layers, M latents of each, S state.
 """
 
+import keras
 import tensorflow as tf
 
 from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
@@ -29,6 +30,7 @@ from vampzoo.models.base import LatentVariableModel, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
+@keras.saving.register_keras_serializable("vampzoo")
 class TopDownHVAE(LatentVariableModel):
     """The top-down hierarchical VAE, assembled from Keras networks.
 
@@ -106,6 +108,16 @@ class TopDownHVAE(LatentVariableModel):
         return image_likelihood(self.likelihood, self.p_x_network(state, training=training))
 
     # === The model ===
+
+    def networks(self):
+        return {
+            "q_top": self.q_top_network,
+            "q_features": self.q_features,
+            "q_layers": list(self.q_networks),
+            "p_layers": list(self.p_networks),
+            "state_maps": list(self.state_maps),
+            "p_x": self.p_x_network,
+        }
 
     def generative_networks(self):
         return [*self.p_networks, *self.state_maps, self.p_x_network]

@@ -24,6 +24,7 @@ from vampzoo import __version__, files
 from vampzoo.config import ModelConfig, TrainingConfig
 from vampzoo.errors import VampzooError
 from vampzoo.evaluation import partial
+from vampzoo.models.saving import distinct_networks
 from vampzoo.training.versions import library_versions
 
 # A changed value extends a run that is there already, and does not make another one of it.
@@ -82,7 +83,7 @@ def describe_model(model):
     model_config = model if isinstance(model, ModelConfig) else model.model_config
     if model_config is not None:
         return dataclasses.asdict(model_config)
-    networks = {name: network.count_params() for name, network in model.networks().items()}
+    networks = {name: network.count_params() for name, network in distinct_networks(model).items()}
     cls = type(model)
     return {files.OWN_MODEL: f"{cls.__module__}.{cls.__qualname__}", "likelihood": model.likelihood, **networks}
 
