@@ -49,6 +49,7 @@ def markdown(results_dir):
         "S = 5,000 on all test images unless a mark says otherwise. All runs on 2 CPU cores.",
         "## Table 1: test log-likelihood",
         table_1(runs, unrecorded(results_dir)),
+        footnotes(unrecorded(results_dir)),
         "## What the VampPrior gains over the standard prior",
         "On the same test images, seed by seed: mean of the paired differences ± their standard error over images. For grey "
         "images in nats an image, too.",
@@ -68,7 +69,7 @@ def markdown(results_dir):
     for picture in sorted(results_dir.glob("figure*.png")):
         number = picture.stem.removeprefix("figure")
         sections.append(f"![Figure {number}]({results_dir.name}/{picture.name})\n\n*The paper's Figure {number}.*")
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(filter(None, sections)) + "\n"
 
 
 # README.md shows Table 1 between these two.
@@ -127,12 +128,18 @@ def table_1(runs, others=()):
             title = ""
         if any(our_row):
             lines.append(f"| {title} | ours | " + " | ".join(our_row) + " |")
-    notes = [
-        "In brackets the number of seeds: with several, ± is the standard deviation between them; with one, the standard "
-        "error over test images. An empty cell has not been run."
-    ]
-    notes += [f"[{i}] {other['remark']} `{other['command']}`" for i, other in enumerate(others, start=1)]
-    return "\n".join(lines) + "\n\n" + "\n\n".join(notes)
+    return "\n".join(lines) + "\n\n" + BRACKETS
+
+
+BRACKETS = (
+    "In brackets the number of seeds: with several, ± is the standard deviation between them; with one, the standard error "
+    "over test images. An empty cell has not been run."
+)
+
+
+def footnotes(others):
+    """What is to be known of the runs whose records were not kept, by the numbers that `table_1` gives them."""
+    return "\n\n".join(f"[{i}] {other['remark']} `{other['command']}`" for i, other in enumerate(others, start=1))
 
 
 def gains(runs):
