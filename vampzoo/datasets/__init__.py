@@ -8,6 +8,7 @@ Light to import: TensorFlow and TFDS are loaded at the first `load` of a dataset
 """
 
 from vampzoo.config import LIKELIHOODS
+from vampzoo.datasets.copies import copies
 from vampzoo.datasets.errors import DataError
 from vampzoo.datasets.loading import Dataset, load
 from vampzoo.datasets.specs import BINARIZATIONS, DATASETS, DatasetSpec, spec
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "DatasetSpec",
+    "copies",
     "load",
     "spec",
 ]

@@ -171,6 +171,15 @@ def effective_samples(estimates):
     }
 
 
+def bits_per_dimension(model, log_likelihoods):
+    """What evaluation.json says of log-likelihoods [N] in bits per dimension: mean and _stderr; {} for binary images."""
+    if model.likelihood == "bernoulli":
+        return {}
+    bits = objectives.bits_per_dimension(log_likelihoods.astype(np.float64), int(np.prod(model.image_shape)))
+    mean, error = mean_and_standard_error(bits)
+    return {"bits_per_dimension": mean, "bits_per_dimension_stderr": error}
+
+
 def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on_one_device, kept=None):
     """Everything that `evaluation.json` says about a model on a set of images.
 
@@ -197,10 +206,7 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on
     result["rate"] = sum(result["rates"].values())
     result["log_likelihood"], result["log_likelihood_stderr"] = mean_and_standard_error(log_likelihoods)
     result |= effective_samples(estimates)
-    if model.likelihood != "bernoulli":
-        num_dimensions = int(np.prod(model.image_shape))
-        bits = objectives.bits_per_dimension(log_likelihoods.astype(np.float64), num_dimensions)
-        result["bits_per_dimension"], result["bits_per_dimension_stderr"] = mean_and_standard_error(bits)
+    result |= bits_per_dimension(model, log_likelihoods)
     result["active_units"] = {name: int(active.sum()) for name, active in units.items()}
     result["latents"] = dict(model.latent_sizes)
     result |= components.mixture_usage(model, images, seed=seed)

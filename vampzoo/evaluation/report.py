@@ -8,13 +8,30 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from vampzoo import figures, files
-from vampzoo.evaluation import components, measures, page, partial
+from vampzoo import datasets, figures, files
+from vampzoo.errors import InvalidValue
+from vampzoo.evaluation import components, measures, page, partial, tightness
 
 NUM_IMAGES = 100  # in a grid
 
 
-def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=None, resume=True, **how):
+def write(
+    folder,
+    model,
+    dataset,
+    split="test",
+    num_samples=5000,
+    seed=0,
+    out=None,
+    resume=True,
+    *,
+    check_samples=False,
+    refine_steps=None,
+    refined_samples=500,
+    ais_steps=None,
+    leave_out_copies=False,
+    **how,
+):
     """Evaluates `model` and writes what came out into `folder`, figures beside it: as `places` says.
 
     Args:
@@ -27,19 +44,25 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
         out: another path for the JSON; the figures go beside it, so that those of the folder stay what they were.
         resume: whether to go on with, and to keep, what is computed, in a file beside `out` until that is written. Not for
             one of several processes that compute together.
+        check_samples: whether 100 images are estimated with ten times the samples as well (`tightness.check`), and a warning
+            comes on stderr if that moves their mean by more than `tightness.LOOSE` nats.
+        refine_steps: of `tightness.refined`; None: no such estimate.
+        refined_samples: its S.
+        ais_steps: of `tightness.annealed`, which checks the refined estimate if there is one; None: no such estimate.
+        leave_out_copies: whether images that are in the training images, pixel by pixel, are left out.
         how: further arguments of `vampzoo.evaluation.evaluate`.
 
     Returns:
         What the JSON file holds.
 
     Raises:
-        ValueError: before anything is computed, if `out` cannot be written.
+        ValueError: before anything is computed, if `out` cannot be written, or nothing would be left of the images.
         OSError: if it could not be written after all; the message then holds the result.
     """
     page_path = None if out else folder / page.NAME
     out, figures_folder = places(folder, split, out)
     files.check_output(out, "the evaluation")
-    images = getattr(dataset, split)
+    images, of_copies = _images(dataset, split, leave_out_copies)
     # Of the weights evaluated, so that nobody takes it for an evaluation of others: a training may replace the file.
     weights_sha256 = model.weights_sha256
     if weights_sha256 is None and (weights := folder / files.WEIGHTS).exists():
@@ -48,17 +71,16 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
     kept = partial.PartialResults(out.parent, model, {**what, "num_images": len(images)}) if resume else None
     if kept is not None and len(kept.values):
         print(f"going on after {len(kept.values)} images of an evaluation that was interrupted", file=sys.stderr)
-    with tqdm(
-        total=len(images),
-        unit="image",
-        desc=f"log-likelihood, S={num_samples}",
-        file=sys.stderr,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
+    with _bar(len(images), f"log-likelihood, S={num_samples}") as bar:
         result, log_likelihoods = measures.evaluate(
             model, images, num_samples, seed, progress=bar.update, kept=kept, **how
         )
-    result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **result}
+    result |= _tighter(
+        model, images, log_likelihoods, num_samples, seed, check_samples, refine_steps, refined_samples, ais_steps
+    )
+    if result.get("check_difference", 0.0) > tightness.LOOSE:
+        print(_loose(result), file=sys.stderr)
+    result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **of_copies, **result}
     if weights_sha256:
         result["weights_sha256"] = weights_sha256
     text = json.dumps(result, indent=2) + "\n"
@@ -78,6 +100,70 @@ def write(folder, model, dataset, split="test", num_samples=5000, seed=0, out=No
     if page_path and split == "test" and (folder / files.CONFIG).is_file():
         write_page(page_path, model, result, images, log_likelihoods, seed)
     return result
+
+
+def _tighter(
+    model, images, log_likelihoods, num_samples, seed, check_samples, refine_steps, refined_samples, ais_steps
+):
+    """What evaluation.json says of the estimates of `vampzoo.evaluation.tightness`; arguments as for `write`."""
+    result = {}
+    chosen = tightness.subset(len(images))
+    if check_samples:
+        with _bar(len(chosen), f"log-likelihood, S={tightness.CHECK_FACTOR * num_samples}") as bar:
+            result |= tightness.check(model, images, log_likelihoods, num_samples, seed, bar.update)
+    best, proposals = log_likelihoods, None
+    if refine_steps is not None:
+        with _bar(len(images), f"refined, S={refined_samples}") as bar:
+            of_refined, estimates, proposals = tightness.refined(
+                model, images, log_likelihoods, refined_samples, refine_steps, seed, bar.update
+            )
+        result |= of_refined
+        best = estimates.log_likelihood
+    if ais_steps is not None:
+        with _bar(len(chosen), f"annealed, {ais_steps} steps") as bar:
+            result |= tightness.annealed(model, images, best, ais_steps, seed, proposals, bar.update)
+    return result
+
+
+def _bar(total, what):
+    return tqdm(total=total, unit="image", desc=what, file=sys.stderr, disable=not sys.stderr.isatty())
+
+
+def _images(dataset, split, leave_out_copies):
+    """The images of a split that are evaluated, and what evaluation.json says of copies in other splits.
+
+    copies_in_train is the number of images of the split that are in train, pixel by pixel, copies_in_validation that of test
+    images in validation; images_left_out is there if copies in train are left out. Training images that are intensities have
+    no copies among binary ones: nothing is said of them.
+    """
+    images, facts = getattr(dataset, split), {}
+    if split == "train" or dataset.spec.dynamic:
+        if leave_out_copies:
+            reason = "the training images themselves" if split == "train" else "binary, those of train are intensities"
+            raise InvalidValue(f"copies of training images cannot be left out: the {split} images are {reason}")
+        return images, facts
+    in_train = datasets.copies(images, dataset.train)
+    facts["copies_in_train"] = int(in_train.sum())
+    if split == "test":
+        facts["copies_in_validation"] = int(datasets.copies(images, dataset.validation).sum())
+    if leave_out_copies:
+        if in_train.all():
+            raise InvalidValue(f"all {split} images are copies of training images: nothing is left to evaluate")
+        images = images[~in_train]
+        facts["images_left_out"] = facts["copies_in_train"]
+    return images, facts
+
+
+def _loose(result):
+    """The warning that the number of samples matters."""
+    error = result["check_difference_stderr"]
+    return (
+        f"warning: with S = {result['check_num_samples']:,} in place of {result['num_samples']:,} the log-likelihood of "
+        f"{result['check_num_images']} images rises by {result['check_difference']:.2f} nats"
+        + ("" if error is None else f" (± {error:.2f})")
+        + f"; half of the images have fewer than {result['effective_samples_median']:.1f} effective samples. The model is "
+        "better than the estimate says: --proposal=refined comes closer"
+    )
 
 
 def write_page(path, model, result, images, log_likelihoods, seed):

@@ -234,9 +234,20 @@ class LatentVariableModel(ElboModel):
         )
         return estimate.log_likelihood.numpy()
 
-    def log_weights(self, x, noise, prior_parameters=None):
-        """log p(x, z) - log q(z|x) for latents drawn with `noise`: arguments as for `elbo_terms`. [B], nats."""
-        return self.elbo_terms(x, noise, prior_parameters).log_weight
+    def log_weights(self, x, noise, prior_parameters=None, proposal=None, num_samples=1):
+        """log p(x, z) - log r(z|x) for latents drawn with `noise` from r.
+
+        Args:
+            x, noise, prior_parameters, num_samples: as for `elbo_terms`.
+            proposal: r, a `vampzoo.models.proposals.NoiseProposal` whose rows broadcast against the noise; None is q.
+
+        Returns:
+            [B k], nats.
+        """
+        log_ratio = 0.0
+        if proposal is not None:
+            noise, log_ratio = proposal.draw(noise)
+        return self.elbo_terms(x, noise, prior_parameters, num_samples=num_samples).log_weight + log_ratio
 
     # === Components of the prior ===
 

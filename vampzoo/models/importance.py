@@ -23,7 +23,9 @@ def on_one_device(function, *batches):
     return function(*batches)
 
 
-def importance_estimate(model, x, num_samples, seed, first_index=0, prior_parameters=None, log_weights=None):
+def importance_estimate(
+    model, x, num_samples, seed, first_index=0, prior_parameters=None, log_weights=None, proposal=None
+):
     """log 1/S sum_s p(x|z1,z2) p(z1|z2) p(z2) / (q(z1|x,z2) q(z2|x)), per image and in graph mode.
 
     One image at a time: all its samples share the work that depends on x alone. The draws are made out here
@@ -38,6 +40,7 @@ def importance_estimate(model, x, num_samples, seed, first_index=0, prior_parame
             how the dataset is cut into batches.
         prior_parameters: result of `model.prior_parameters`, to encode the pseudo-inputs once for many calls.
         log_weights: `model.log_weights`, or that function compiled.
+        proposal: what to draw from in place of q(z1,z2|x), a `vampzoo.models.proposals.NoiseProposal` of B rows.
 
     Returns:
         An `ImportanceEstimate`.
@@ -52,11 +55,13 @@ def importance_estimate(model, x, num_samples, seed, first_index=0, prior_parame
     def one_image(i):
         # That it is one must be known when the graph is made: see `distributions.log_prob_of_draws`.
         x_i = tf.ensure_shape(x[i : i + 1], [1, *model.image_shape])  # [1, H, W, C]
+        of_image = None if proposal is None else proposal.rows(i, i + 1)
         image_seed = random.fold_in(seed, first_index + i)
         # log sum_s w_s and log sum_s w_s^2 of the samples so far, [2]
         totals = tf.fill([2], -np.inf)
         for c in tf.range(num_chunks):
-            log_w = log_weights(x_i, model.draw_noise(chunk, random.fold_in(image_seed, c)), parameters)  # [chunk]
+            noise = model.draw_noise(chunk, random.fold_in(image_seed, c))  # {layer: [chunk, M]}
+            log_w = log_weights(x_i, noise, parameters, of_image)  # [chunk]
             log_w = tf.where(c * chunk + tf.range(chunk) < num_samples, log_w, -np.inf)
             of_chunk = tf.reduce_logsumexp(tf.stack([log_w, 2 * log_w]), axis=1)  # [2]
             totals = tf.reduce_logsumexp(tf.stack([totals, of_chunk]), axis=0)  # [2]
@@ -79,17 +84,21 @@ def compiled_importance_estimate(model, jit_compile=True, map_rows=on_one_device
         map_rows: called as `map_rows(function, *batches)`, splits the rows of a batch over several devices.
 
     Returns:
-        A function (x [B, H, W, C], num_samples, seed [2], first_index, prior_parameters) -> `ImportanceEstimate`.
+        A function (x [B, H, W, C], num_samples, seed [2], first_index, prior_parameters, proposal=None) ->
+        `ImportanceEstimate`.
     """
     log_weights = tf.function(model.log_weights, jit_compile=jit_compile)
 
     @tf.function(reduce_retracing=True)  # of batches that differ in size
-    def estimate(x, num_samples, seed, first_index, prior_parameters):
-        def rows(x, index):
-            estimate = importance_estimate(model, x, num_samples, seed, index[0], prior_parameters, log_weights)
+    def estimate(x, num_samples, seed, first_index, prior_parameters, proposal=None):
+        def rows(x, index, proposal=None):
+            estimate = importance_estimate(
+                model, x, num_samples, seed, index[0], prior_parameters, log_weights, proposal
+            )
             return tf.stack(estimate, axis=1)  # [B, 2]
 
-        columns = map_rows(rows, x, first_index + tf.range(tf.shape(x)[0]))  # [B, 2]
+        index = first_index + tf.range(tf.shape(x)[0])
+        columns = map_rows(rows, x, index, *([] if proposal is None else [proposal]))  # [B, 2]
         return ImportanceEstimate(*tf.unstack(columns, axis=1))
 
     return estimate
