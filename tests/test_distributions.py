@@ -95,8 +95,39 @@ def test_mixture_around_a_center_is_the_same_density(center, log_var):
     z = q.reparameterize(RNG.standard_normal((200, 40)).astype(np.float32))[0]
     expected = reference_log_prob(z.numpy(), *parameters)
     error = np.abs(p.log_prob_around(q.loc[0], z - q.loc).numpy() - expected)
-    assert (error < 1e-4 + 2e-6 * np.abs(expected)).all()
+    assert (error < 1e-4 + 2e-6 * np.abs(expected)).all()  # near a component the bound of the next test is this small
     np.testing.assert_array_equal(distributions.log_prob_of_draws(p, q, z), p.log_prob_around(q.loc[0], z - q.loc))
+
+
+def cancelled(offsets, center, logits, means, log_vars):
+    """What `log_prob_around` says that cancels, [N]: sum_k r_k sum_m (|offset| + |center - mean_k|)^2 / (2 sigma_k^2)."""
+    z = (center + offsets).astype(np.float64)[:, np.newaxis]  # [N, 1, M]
+    precisions = np.exp(-log_vars.astype(np.float64))  # [K, M]
+    exponents = -0.5 * (np.square(z - means) * precisions + log_vars).sum(axis=-1) + logits  # [N, K]
+    reach = np.abs(offsets)[:, np.newaxis] + np.abs(center - means)  # [N, K, M]
+    return (scipy.special.softmax(exponents, axis=1) * (0.5 * np.square(reach) * precisions).sum(axis=-1)).sum(axis=1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_error_around_a_center_is_bounded_by_what_cancels(seed):
+    """In mixtures and posteriors of any width and place, with draws that lie to one side of the centre, too."""
+    rng = np.random.default_rng(seed)
+    for size in (1, 2, 8, 40):
+        num_components = int(rng.integers(1, 300))
+        spread, narrowest = 10 ** rng.uniform(-1, 1), rng.choice([-6.0, rng.uniform(-6, 2)])
+        means = spread * rng.normal(size=(num_components, size)) + rng.uniform(-10, 10)
+        log_vars = np.clip(narrowest + rng.uniform(0, 3) * rng.normal(size=means.shape), -6, 2)
+        logits = rng.normal(size=num_components)
+        parameters = [t.astype(np.float32) for t in (logits, means, log_vars)]
+        center = (means[0] + 10 ** rng.uniform(-2, 1) * rng.normal(size=size)).astype(np.float32)
+        scale = np.exp(0.5 * np.clip(rng.choice([2.0, rng.uniform(-6, 2)]) + rng.normal(size=size), -6, 2))
+        shift = rng.choice([0.0, 3.0]) * rng.normal(size=size)  # in standard deviations
+        z = (center + scale * (shift + rng.normal(size=(50, size)))).astype(np.float32)
+        offsets = z - center
+        expected = reference_log_prob(z, *parameters)
+        error = np.abs(DiagonalGaussianMixture(*parameters).log_prob_around(center, offsets).numpy() - expected)
+        bound = 1e-6 * (1 + np.abs(expected) + cancelled(offsets, center, *parameters))
+        assert (error < bound).all(), (size, num_components, error / bound)
 
 
 def test_draws_of_many_posteriors_are_scored_by_the_prior_itself():

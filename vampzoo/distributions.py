@@ -108,9 +108,13 @@ class DiagonalGaussianMixture(tfd.MixtureSameFamily):
     def log_prob_around(self, center, offsets):
         """log p(center + offset): what `log_prob` gives, in float32 and a third of its time.
 
-        With its origin at the centre the expanded square cancels no more than the offsets are wide. For draws of one
-        posterior around its mean, wherever that lies, the error is below 1e-4 nats + 2e-6 |log p|; draws of many posteriors
-        are too far from any one centre.
+        With its origin at the centre the expanded square cancels no more than offsets and components are far from there. The
+        error is below 1e-6 (1 + |log p| + c) nats (the worst of 1,000 random mixtures: 0.4 of it), where
+
+            c = sum_k r_k sum_m (|offset| + |center - mean_k|)^2 / (2 sigma_k^2)
+
+        is what cancels, weighted by responsibilities r_k: some hundred nats for draws of a posterior around its mean, but
+        10^4 where draws of a wide posterior meet a narrow component (sigma 0.05) five units off its mean.
 
         Args:
             center: [M].
