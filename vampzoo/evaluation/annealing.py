@@ -20,6 +20,7 @@ NUM_CHAINS = 16  # C
 NUM_LEAPFROG_STEPS = 5
 PILOT_STEPS = 100  # of a walk that only finds the step size of each image
 TARGET_ACCEPTANCE = 0.75
+ADAPTATION_RATE = 0.05  # by which a step of the pilot makes the step size larger or smaller
 FIRST_STEP_SIZE = 0.2
 
 
@@ -71,20 +72,21 @@ class AnnealedImportanceSampling:
 
         shape = [NUM_CHAINS, num_images, sum(sizes)]
         # The walk whose weights count uses none of the pilot's numbers but its step sizes.
-        pilot = tfp.mcmc.DualAveragingStepSizeAdaptation(
+        pilot = tfp.mcmc.SimpleStepSizeAdaptation(
             hmc(log_joint, tf.fill([1, num_images, 1], FIRST_STEP_SIZE)),
             num_adaptation_steps=PILOT_STEPS,
             target_accept_prob=TARGET_ACCEPTANCE,
+            adaptation_rate=ADAPTATION_RATE,
         )
         _, step_sizes = tfp.mcmc.sample_chain(
-            num_results=PILOT_STEPS // 4,
-            num_burnin_steps=PILOT_STEPS - PILOT_STEPS // 4,
+            num_results=PILOT_STEPS // 2,
+            num_burnin_steps=PILOT_STEPS - PILOT_STEPS // 2,
             current_state=random.normal(shape, random.fold_in(seed, 0)),
             kernel=pilot,
             trace_fn=lambda _, results: results.new_step_size,
             seed=random.fold_in(seed, 1),
         )
-        step_size = step_sizes[-1]  # [1, B, 1]
+        step_size = tf.reduce_mean(step_sizes, axis=0)  # [1, B, 1]
         _, log_weights, _ = tfp.mcmc.sample_annealed_importance_chain(
             num_steps=self.steps,
             proposal_log_prob_fn=log_normal,
