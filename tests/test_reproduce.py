@@ -1,6 +1,7 @@
 """Cells, their run folders, and the tables that are made of them."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from vampzoo.config import ModelConfig
-from vampzoo.paper import cells, results, tables
+from vampzoo.errors import InvalidValue
+from vampzoo.paper import cells, queue, results, tables
 
 CALTECH = "caltech101_silhouettes"
 
@@ -266,3 +268,56 @@ def test_bad_flags_are_named(flags, message):
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+# === The queue ===
+
+
+def fake_training(calls, fails=()):
+    """In place of the train program: writes what a run leaves; 5e-4 is better by validation ELBO."""
+
+    def train(run, train_flags=(), complete=True):
+        rate = next(flag.partition("=")[2] for flag in train_flags if flag.startswith("--learning_rate="))
+        calls.append((run.folder.name, rate, complete))
+        if run.folder.name in fails:
+            raise InvalidValue("out of luck")
+        if complete:
+            shutil.rmtree(run.folder, ignore_errors=True)
+            finish(run, np.linspace(-110, -100, 20))
+        else:
+            run.folder.mkdir(parents=True)
+            elbo = {"5e-4": -90.0, "1e-4": -95.0}[rate]
+            (run.folder / "training.json").write_text(json.dumps({"validation_elbo": elbo}))
+
+    return train
+
+
+def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
+    order = [(("static_mnist", "hvae", prior), 0) for prior in ("vampprior", "standard", "mog")]
+    monkeypatch.setattr(queue, "ORDER", [*order, ((CALTECH, "vae", "standard"), 1)])
+    runs_dir, results_dir = tmp_path / "runs", tmp_path / "results"
+    calls = []
+    failures = queue.work(runs_dir, results_dir, train=fake_training(calls, fails=["hvae_standard_static_mnist_seed0"]))
+    assert failures == {"hvae_standard_static_mnist_seed0": "out of luck"}
+    assert calls == [
+        ("hvae_vampprior_static_mnist_lr5e-4_seed0", "5e-4", False),
+        ("hvae_vampprior_static_mnist_lr1e-4_seed0", "1e-4", False),
+        ("hvae_vampprior_static_mnist_seed0", "5e-4", True),
+        ("hvae_standard_static_mnist_seed0", "5e-4", True),
+        ("hvae_mog_static_mnist_seed0", "5e-4", True),
+        ("vae_standard_caltech101_silhouettes_seed1", "1e-4", True),  # by whole runs
+    ]
+    assert len(list(results_dir.glob("*/log_likelihoods.npz"))) == 3
+    assert json.loads((results_dir / "learning_rates.json").read_text())["static_mnist hvae"]["chosen"] == "5e-4"
+    again = []
+    assert not queue.work(runs_dir, results_dir, train=fake_training(again))
+    assert again == [("hvae_standard_static_mnist_seed0", "5e-4", True)]
+
+
+def test_queue_holds_each_run_once_and_all_cells_of_the_tables():
+    assert len(set(queue.ORDER)) == len(queue.ORDER)
+    first = {cell for cell, seed in queue.ORDER if seed == 0}
+    for dataset in set(results.RESULTS) - {"histopathology"}:
+        assert {
+            (dataset, model, prior) for model, prior in results.RESULTS[dataset] if model in ("vae", "hvae")
+        } <= first

@@ -2,6 +2,7 @@
 
     python -m vampzoo.reproduce --table=1 --datasets=caltech101_silhouettes --models=vae,hvae --seeds=3
     python -m vampzoo.reproduce --figure=2 --num_components=10,50,100,500
+    nohup nice -n 5 python -m vampzoo.reproduce --queue --runs_dir=../runs --out=results &
     python -m vampzoo.reproduce --notrain --runs_dir=results
     python -m vampzoo.reproduce --preset_table
 
@@ -18,7 +19,7 @@ from absl import flags
 
 from vampzoo import config, datasets, files, program
 from vampzoo.errors import InvalidValue, VampzooError
-from vampzoo.paper import cells, records
+from vampzoo.paper import cells, queue, records
 
 FLAGS = flags.FLAGS
 
@@ -27,6 +28,9 @@ flags.DEFINE_enum("table", None, ("1", "2"), "table of the paper", module_name=_
 flags.DEFINE_enum("figure", None, ("2", "3", "4", "5", "6", "7"), "figure of the paper", module_name=_WHAT)
 flags.DEFINE_boolean(
     "preset_table", False, "write README.md and index.json of the zoo's folder from its presets", module_name=_WHAT
+)
+flags.DEFINE_boolean(
+    "queue", False, "all cells of the tables for dense networks, with chosen learning rates", module_name=_WHAT
 )
 flags.DEFINE_list("datasets", None, "which rows (default: the paper's)", module_name=_WHAT)
 flags.DEFINE_list("models", None, f"of {', '.join(config.MODELS)} (default: the paper's)", module_name=_WHAT)
@@ -66,19 +70,21 @@ _DEFAULTS = {
 
 def main(argv):
     asked = [f"table {FLAGS.table}"] * bool(FLAGS.table) + [f"figure {FLAGS.figure}"] * bool(FLAGS.figure)
-    if not asked and not FLAGS.preset_table and not FLAGS.train:
+    if not (asked or FLAGS.preset_table or FLAGS.queue or FLAGS.train):
         return write_results()
-    if len(asked) + FLAGS.preset_table != 1:
+    if len(asked) + FLAGS.preset_table + FLAGS.queue != 1:
         raise InvalidValue(
-            "give one of --table=1|2, --figure=2|3|4|5|6|7 and --preset_table; or --notrain alone, to write RESULTS.md"
+            "give one of --table=1|2, --figure=2|3|4|5|6|7, --queue and --preset_table; or --notrain alone, for RESULTS.md"
         )
     if FLAGS.preset_table:
         return write_preset_table()
-    what = asked[0]
     train_flags = list(FLAGS.train_flags)
     train_flags += [f"--{name}={FLAGS[name].value}" for name in ("data_dir", "manual_dir") if FLAGS[name].value]
     if bad := [flag for flag in train_flags if not flag.startswith("--") or "=" not in flag]:
         raise InvalidValue(f"--train_flags takes --name=value,--name=value; got {', '.join(bad)}")
+    if FLAGS.queue:
+        return work_through_queue(train_flags)
+    what = asked[0]
     chosen = chosen_cells(what)
     seeds = FLAGS.seeds if what in ("table 1", "table 2", "figure 2", "figure 3") else 1
     for cell in chosen:
@@ -110,6 +116,16 @@ def main(argv):
     for name, message in failures.items():
         print(f"failed: {name}: {message}", file=sys.stderr)
     print(json.dumps({"complete": len(complete), "runs": len(runs), "failed": sorted(failures), "written": written}))
+    return 1 if failures else 0
+
+
+def work_through_queue(train_flags):
+    """Trains the cells of the paper's tables for dense networks, one after the other; returns the exit code."""
+    if FLAGS.dry_run:
+        return dry_run(queue.runs(FLAGS.runs_dir), ())
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    failures = queue.work(FLAGS.runs_dir, FLAGS.out, train_flags, lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps({"runs": len(queue.ORDER), "failed": failures}))
     return 1 if failures else 0
 
 

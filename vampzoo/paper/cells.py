@@ -258,8 +258,13 @@ def runs(cells, seeds, runs_dir):
     ]
 
 
-def train(run, train_flags=()):
-    """Runs the train program until the run is complete, or fails.
+def train(run, train_flags=(), complete=True):
+    """Runs the train program until it ends.
+
+    Args:
+        run: a `Run`.
+        train_flags: further flags of the train program, --name=value each.
+        complete: whether the run is to be complete then, that is evaluated.
 
     Raises:
         InvalidValue: with the program's last words, if it fails or stops before its evaluation.
@@ -276,5 +281,5 @@ def train(run, train_flags=()):
         raise
     if process.wait() != 0:
         raise InvalidValue(f"exit code {process.returncode}: {last}")
-    if run.state(train_flags) != "complete":
+    if complete and run.state(train_flags) != "complete":
         raise InvalidValue("it was stopped before its evaluation; the same command resumes it")

@@ -1,0 +1,129 @@
+"""The cells of the paper's tables one after the other, each with a learning rate that validation images have chosen.
+
+One run at a time has the whole machine. What is complete is passed over, what was stopped is resumed: the same call goes on
+wherever an earlier one ended.
+"""
+
+import json
+import pathlib
+import shutil
+
+from vampzoo import files
+from vampzoo.errors import InvalidValue
+from vampzoo.paper import cells, records
+
+GRID = ("5e-4", "1e-4")  # the paper's (section 5.1)
+CHOSEN = {"caltech101_silhouettes": "1e-4"}  # by whole runs: at 5e-4 the models overfit after the epochs of a trial
+TRIAL_EPOCHS = 30
+TRIAL_PRIOR = (
+    "vampprior"  # whose choice serves the other priors of its dataset and model, so that these differ in it alone
+)
+LEARNING_RATES = "learning_rates.json"
+
+_CALTECH = [("caltech101_silhouettes", model, prior) for model in ("hvae", "vae") for prior in cells.COLUMNS]
+_FREY = [("frey_faces", model, prior) for model in ("hvae", "vae") for prior in ("vampprior", "standard")]
+_MNIST = [("static_mnist", "hvae", prior) for prior in ("vampprior", "standard", "mog", "vampprior_data")]
+_MNIST += [("omniglot", "hvae", prior) for prior in ("vampprior", "standard")]
+_MNIST += [("dynamic_mnist", "hvae", prior) for prior in ("vampprior", "standard", "vampprior_data")]
+_MNIST += [
+    (dataset, "vae", prior)
+    for dataset in ("static_mnist", "dynamic_mnist", "omniglot")
+    for prior in ("vampprior", "standard")
+]
+# (dataset, model, prior), seed. The first seed of what takes minutes comes before what takes hours, on a processor.
+ORDER = [(cell, 0) for cell in [*_FREY, *_CALTECH, *_MNIST]]
+ORDER += [(cell, seed) for seed in (1, 2) for cell in [*_FREY, *_CALTECH]]
+
+
+def runs(runs_dir):
+    """The runs of the queue, in its order."""
+    made = ((cells.Cell(*cell), seed) for cell, seed in ORDER)
+    return [cells.Run(cell, seed, pathlib.Path(runs_dir, f"{cell.name}_seed{seed}")) for cell, seed in made]
+
+
+def learning_rate(run, runs_dir, train_flags=(), train=cells.train):
+    """The learning rate of a run's dataset and model: which of `GRID` has the better validation ELBO after 30 epochs.
+
+    Args:
+        run: a `vampzoo.paper.cells.Run`.
+        runs_dir: where trials are made, and `LEARNING_RATES` keeps what was found.
+        train_flags: further flags of vampzoo.train.
+        train: as `vampzoo.paper.cells.train`.
+
+    Returns:
+        A string, one of `GRID`.
+    """
+    if run.cell.dataset in CHOSEN:
+        return CHOSEN[run.cell.dataset]
+    path = pathlib.Path(runs_dir, LEARNING_RATES)
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    key = f"{run.cell.dataset} {run.cell.model}"
+    if key not in known:
+        values = {rate: _trial(run.cell, rate, runs_dir, train_flags, train) for rate in GRID}
+        chosen = max(values, key=values.get)
+        known[key] = {
+            "epochs": TRIAL_EPOCHS,
+            "prior": TRIAL_PRIOR,
+            "seed": 0,
+            "validation_elbo": values,
+            "chosen": chosen,
+        }
+        files.write_text(path, json.dumps(known, indent=2) + "\n")
+    return known[key]["chosen"]
+
+
+def _trial(cell, rate, runs_dir, train_flags, train):
+    """The best validation ELBO, nats, of 30 epochs with a learning rate."""
+    trial = _trial_run(cells.Cell(cell.dataset, cell.model, TRIAL_PRIOR), rate, runs_dir)
+    if not trial.training():
+        how = [*train_flags, f"--learning_rate={rate}", f"--epochs={TRIAL_EPOCHS}", "--noevaluate"]
+        train(trial, how, complete=False)
+    return trial.training()["validation_elbo"]
+
+
+def _trial_run(cell, rate, runs_dir):
+    return cells.Run(cell, 0, pathlib.Path(runs_dir, "rates", f"{cell.name}_lr{rate}_seed0"))
+
+
+def work(runs_dir, results_dir, train_flags=(), report=print, train=cells.train):
+    """Takes the runs in order until all are complete; one that fails is said and passed over.
+
+    Args:
+        runs_dir: where run folders are made, outside of any working tree.
+        results_dir: where the record of each complete run goes.
+        train_flags: further flags of vampzoo.train, such as where the data is.
+        report: called with a line for each run.
+        train: as `vampzoo.paper.cells.train`.
+
+    Returns:
+        {name of a run that failed: message}.
+    """
+    pathlib.Path(runs_dir, "rates").mkdir(parents=True, exist_ok=True)
+    failures = {}
+    for run in runs(runs_dir):
+        try:
+            if run.state() != "complete":
+                rate = learning_rate(run, runs_dir, train_flags, train)
+                _start_from_trial(run, rate, runs_dir)
+                report(f"{run.folder.name}, learning rate {rate}")
+                train(run, [*train_flags, f"--learning_rate={rate}"])
+            records.keep(run.folder, results_dir)
+        except (InvalidValue, OSError) as error:
+            failures[run.folder.name] = str(error)
+            report(f"{run.folder.name}: {error}")
+    rates = pathlib.Path(runs_dir, LEARNING_RATES)
+    if rates.is_file():
+        shutil.copyfile(rates, pathlib.Path(results_dir, LEARNING_RATES))
+    return failures
+
+
+def _start_from_trial(run, rate, runs_dir):
+    """Gives a new run the trial that was its own first epochs, if there is one."""
+    trial = _trial_run(run.cell, rate, runs_dir)
+    if run.seed or run.folder.exists() or not trial.folder.exists():
+        return
+    copy = run.folder.with_name(f"{files.TEMPORARY_PREFIX}{run.folder.name}")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(trial.folder, copy)
+    (copy / "training.json").unlink(missing_ok=True)
+    copy.rename(run.folder)
