@@ -74,6 +74,22 @@ def test_dead_components_are_on_the_card():
     assert "**3 of the 5 components of the prior explain no test image.** As all have the same weight" in text
 
 
+def test_a_tighter_bound_stands_beside_the_papers():
+    plain = card.render(metrics(), CONFIG)
+    assert "refined" not in plain and "effective number" not in plain  # of evaluations by older versions
+    refined = {"refined_log_likelihood": -48.0, "refined_log_likelihood_stderr": 1.0, "refined_difference": 2.125}
+    refined |= {"refined_num_samples": 20, "refined_steps": 200, "refined_bits_per_dimension": None}
+    text = card.render(metrics(**refined, effective_samples_median=2.5, images_left_out=3), CONFIG)
+    assert "| log-likelihood, refined proposals, nats | -48.00 ± 1.00 |" in text
+    assert (
+        "Of an image's 50 samples 2.5 count" in text
+        and "200 gradient steps, S = 20. Here it lies 2.12 nats higher" in text
+    )
+    assert "3 images that are in the training images, too, are left out" in text
+    front = text.split("---")[1]
+    assert '"type": "refined_log_likelihood"' in front and '"num_samples": 20' in front
+
+
 # === Names ===
 
 

@@ -12,12 +12,13 @@ from vampzoo.datasets.copies import copies
 from vampzoo.datasets.errors import DataError
 from vampzoo.datasets.loading import Dataset, load
 from vampzoo.datasets.specs import BINARIZATIONS, DATASETS, DatasetSpec, spec
-from vampzoo.datasets.variants import VARIANTS
+from vampzoo.datasets.variants import OVERLAPS, VARIANTS
 
 __all__ = [
     "BINARIZATIONS",
     "DATASETS",
     "LIKELIHOODS",
+    "OVERLAPS",
     "VARIANTS",
     "DataError",
     "Dataset",

@@ -163,6 +163,8 @@ def _hub_results(metrics):
             args = {"stderr": evaluation.get(f"{key}_stderr")}
             if key in ("log_likelihood", "bits_per_dimension"):
                 args["num_samples"] = evaluation["num_samples"]
+            if key.startswith("refined_"):
+                args["num_samples"] = evaluation["refined_num_samples"]
             args["seed"] = evaluation["seed"]
             args = {name: v for name, v in args.items() if v is not None}
             results.append({"type": key, "value": value, "name": label, "args": args})
@@ -176,6 +178,8 @@ def _data(spec, fingerprint, note):
     lines = [spec.source if spec else "Data of the one who trained this model."]
     if fingerprint in datasets.VARIANTS:
         lines.append(f"Here: {datasets.VARIANTS[fingerprint]}.")
+    if fingerprint in datasets.OVERLAPS:
+        lines.append(f"{datasets.OVERLAPS[fingerprint]}.")
     paragraphs = [" ".join([*lines, note]).strip()]
     if fingerprint:
         paragraphs.append(
@@ -208,9 +212,13 @@ def _departures(training):
     return f"Not as in the paper: {', '.join(used)}. " if used else ""
 
 
+LOOSE_EFFECTIVE_SAMPLES = 10
+
 MEASURED = (  # (label, key of evaluation.json, digits)
     ("bits per dimension", "bits_per_dimension", 3),
     ("log-likelihood, nats", "log_likelihood", 2),
+    ("bits per dimension, refined proposals", "refined_bits_per_dimension", 3),
+    ("log-likelihood, refined proposals, nats", "refined_log_likelihood", 2),
     ("ELBO, nats", "elbo", 2),
     ("distortion, nats", "distortion", 2),
     ("rate, nats", "rate", 2),
@@ -225,7 +233,7 @@ def _results(metrics):
     paper_value = "none for this cell" if metrics["paper"] is None else f"{metrics['paper']:.2f}"
     rows = [("the paper, " + ("bits per dimension" if bits else "log-likelihood, nats"), paper_value)]
     for label, key, digits in MEASURED:
-        if key in evaluation:
+        if evaluation.get(key) is not None:
             error = evaluation.get(f"{key}_stderr")
             rows.append((label, f"{evaluation[key]:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")))
     if "active_units" in evaluation:
@@ -237,7 +245,27 @@ def _results(metrics):
         f"Measured on the {evaluation['num_images']:,} images of the {evaluation['split']} split; the log-likelihood with "
         f"S = {evaluation['num_samples']:,} importance samples an image and seed {evaluation['seed']}. "
         "± is the standard error over images.",
+        *_tightness(evaluation),
     ]
+
+
+def _tightness(evaluation):
+    """Paragraphs on how tight the log-likelihood is, of evaluations that looked at it."""
+    lines = []
+    if (effective := evaluation.get("effective_samples_median")) is not None:
+        lines.append(
+            f"Of an image's {evaluation['num_samples']:,} samples {effective:.1f} count (the median effective number)"
+            + (": so few that the estimate is a loose bound." if effective < LOOSE_EFFECTIVE_SAMPLES else ".")
+        )
+    if evaluation.get("refined_log_likelihood") is not None:
+        lines.append(
+            "Refined proposals are a tighter bound of the same model: q(z|x) fitted to each image by "
+            f"{evaluation['refined_steps']} gradient steps, S = {evaluation['refined_num_samples']:,}. "
+            f"Here it lies {evaluation['refined_difference']:.2f} nats higher; the paper's numbers are without it."
+        )
+    if (left_out := evaluation.get("images_left_out")) is not None:
+        lines.append(f"{left_out} images that are in the training images, too, are left out.")
+    return [" ".join(lines)] if lines else []
 
 
 def _limits(metrics, config):

@@ -10,7 +10,7 @@ from vampzoo.zoo import hub, preset_folder
 from vampzoo.zoo.errors import ZooError
 
 INDEX = "index.json"
-HEADS = ("preset", "model", "prior", "data", "the paper", "ours", "licence", "MiB")
+HEADS = ("preset", "model", "prior", "data", "the paper", "ours", "ours, refined", "licence", "MiB")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Facts:
         dataset: a key of `vampzoo.datasets.DATASETS`, or another name.
         measure: "log_likelihood" (nats) or "bits_per_dimension", of the test images.
         value, stderr: of the measure, and its standard error over images.
+        refined: the measure by the tighter bound of refined proposals (`vampzoo.evaluate --proposal=refined`).
         paper: the paper's value for this model, prior and dataset.
         effective_components: how many of the mixture's components explain the test images.
         license: of the weights.
@@ -38,6 +39,7 @@ class Facts:
     measure: str | None = None
     value: float | None = None
     stderr: float | None = None
+    refined: float | None = None
     paper: float | None = None
     effective_components: float | None = None
     license: str | None = None
@@ -76,6 +78,7 @@ class Preset(str):
             spec.title if spec else facts.dataset or "?",
             "" if facts.paper is None else f"{facts.paper:.2f}",
             ours,
+            "" if facts.refined is None else f"{facts.refined:.{digits}f}",
             facts.license or "unknown",
             "" if facts.mebibytes is None else f"{facts.mebibytes:.1f}",
         )
@@ -105,7 +108,8 @@ class Presets(list):
             "# The presets",
             "",
             "Load one with `vampzoo.load(name)`. Test log-likelihood in nats (higher is better), bits per dimension for "
-            "grey images (lower is better), ± the standard error over test images; the data of each is described in its "
+            "grey images (lower is better), ± the standard error over test images; refined proposals are a tighter "
+            "bound of the same model. The data of each is described in its "
             f"card. Written by `python -m vampzoo.reproduce --preset_table`, as is `{INDEX}`, the same for programs.",
             "",
             f"| {' | '.join(HEADS)} |",
@@ -172,6 +176,7 @@ def facts(folder):
         found |= {name: metrics.get(name) for name in ("dataset", "paper", "license")}
         found |= {"value": evaluation.get(measure), "stderr": evaluation.get(f"{measure}_stderr")}
         found["measure"] = measure if evaluation else None
+        found["refined"] = evaluation.get(f"refined_{measure}")
         found["effective_components"] = evaluation.get("effective_components")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
