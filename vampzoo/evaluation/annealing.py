@@ -2,7 +2,7 @@
 
 It walks from a proposal r to the posterior over the distributions r(z|x)^(1 - t) p(x, z)^t, t from 0 to 1, and its weights
 have the mean p(x) as those of importance sampling have, with far less spread: r need only be where the walk may begin. Their
-average is a lower bound in expectation, too. It is a check of other estimates: an image takes as long as with some 30,000
+average is a lower bound in expectation, too. It is a check of other estimates: an image takes as long as with some 40,000
 samples of importance sampling.
 
 The walk is in the standard normal noise of the proposal (`vampzoo.models.proposals`): r is N(0, I) there, and the posterior
