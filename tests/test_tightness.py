@@ -8,7 +8,7 @@ from linear_gaussian import IMAGES, exact_log_likelihood, one_layer, two_layers
 import vampzoo
 from vampzoo import datasets, evaluation, random
 from vampzoo.config import ModelConfig
-from vampzoo.evaluation import refinement, report, tightness
+from vampzoo.evaluation import partial, refinement, report, tightness
 from vampzoo.models import create
 from vampzoo.models.proposals import NoiseProposal
 
@@ -87,6 +87,28 @@ def test_an_image_is_refined_as_it_is_without_the_others():
     whole, _ = tightness.refined_estimates(model, IMAGES, 50, 20, jit_compile=False)
     cut, _ = tightness.refined_estimates(model, IMAGES, 50, 20, batch_size=3, jit_compile=False)
     np.testing.assert_allclose(whole.log_likelihood, cut.log_likelihood, atol=1e-4)
+
+
+def test_an_interrupted_fit_goes_on(tmp_path):
+    model, *_ = two_layers("vampprior", widened=1.8, shifted=0.4)
+    whole, proposals = tightness.refined_estimates(model, IMAGES, 50, 20, batch_size=2, jit_compile=False)
+    kept = partial.PartialResults(tmp_path, model, {})
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(count):
+        if len(kept.values):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        tightness.refined_estimates(model, IMAGES, 50, 20, 0, interrupt, kept, batch_size=2, jit_compile=False)
+    assert len(kept.values) == 2  # what was done when the second batch was interrupted
+    done = []
+    again = tightness.refined_estimates(model, IMAGES, 50, 20, 0, done.append, kept, batch_size=2, jit_compile=False)
+    assert done == [2, 2]
+    np.testing.assert_array_equal(again[0].log_likelihood, whole.log_likelihood)
+    np.testing.assert_array_equal(again[1].shift["z1"], proposals.shift["z1"])
 
 
 @pytest.fixture(scope="module")

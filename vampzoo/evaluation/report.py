@@ -68,7 +68,16 @@ def write(
     if weights_sha256 is None and (weights := folder / files.WEIGHTS).exists():
         weights_sha256 = files.sha256(weights)
     what = {"fingerprint": dataset.fingerprint, "split": split, "num_samples": num_samples, "seed": seed}
-    kept = partial.PartialResults(out.parent, model, {**what, "num_images": len(images)}) if resume else None
+    all_kept = []
+
+    def keep(**stage):
+        """What an interrupted evaluation has computed of a stage of this one; None if nothing is kept."""
+        if not resume:
+            return None
+        all_kept.append(partial.PartialResults(out.parent, model, {**what, "num_images": len(images), **stage}))
+        return all_kept[-1]
+
+    kept = keep()
     if kept is not None and len(kept.values):
         print(f"going on after {len(kept.values)} images of an evaluation that was interrupted", file=sys.stderr)
     with _bar(len(images), f"log-likelihood, S={num_samples}") as bar:
@@ -76,7 +85,7 @@ def write(
             model, images, num_samples, seed, progress=bar.update, kept=kept, **how
         )
     result |= _tighter(
-        model, images, log_likelihoods, num_samples, seed, check_samples, refine_steps, refined_samples, ais_steps
+        model, images, log_likelihoods, num_samples, seed, check_samples, refine_steps, refined_samples, ais_steps, keep
     )
     if result.get("check_difference", 0.0) > tightness.LOOSE:
         print(_loose(result), file=sys.stderr)
@@ -89,7 +98,7 @@ def write(
         files.write_text(out, text)
     except OSError as error:  # hours of work: it is shown where it can be
         raise OSError(f"{out} cannot be written ({error.strerror}); it would hold {json.dumps(result)}") from error
-    if kept is not None:
+    for kept in all_kept:
         kept.remove()
     title = f"{dataset.spec.title}: {split} images"
     try:
@@ -103,19 +112,25 @@ def write(
 
 
 def _tighter(
-    model, images, log_likelihoods, num_samples, seed, check_samples, refine_steps, refined_samples, ais_steps
+    model, images, log_likelihoods, num_samples, seed, check_samples, refine_steps, refined_samples, ais_steps, keep
 ):
-    """What evaluation.json says of the estimates of `vampzoo.evaluation.tightness`; arguments as for `write`."""
+    """What evaluation.json says of the estimates of `vampzoo.evaluation.tightness`; arguments as for `write`.
+
+    `keep` makes the `vampzoo.evaluation.partial.PartialResults` of a stage, from what decides its numbers.
+    """
     result = {}
     chosen = tightness.subset(len(images))
     if check_samples:
         with _bar(len(chosen), f"log-likelihood, S={tightness.CHECK_FACTOR * num_samples}") as bar:
-            result |= tightness.check(model, images, log_likelihoods, num_samples, seed, bar.update)
+            result |= tightness.check(
+                model, images, log_likelihoods, num_samples, seed, bar.update, keep(stage="check")
+            )
     best, proposals = log_likelihoods, None
     if refine_steps is not None:
         with _bar(len(images), f"refined, S={refined_samples}") as bar:
+            kept = keep(stage="refined", samples=refined_samples, steps=refine_steps)
             of_refined, estimates, proposals = tightness.refined(
-                model, images, log_likelihoods, refined_samples, refine_steps, seed, bar.update
+                model, images, log_likelihoods, refined_samples, refine_steps, seed, bar.update, kept
             )
         result |= of_refined
         best = estimates.log_likelihood

@@ -15,7 +15,8 @@ from vampzoo import config, random
 from vampzoo.evaluation import measures
 from vampzoo.evaluation.annealing import AnnealedImportanceSampling
 from vampzoo.evaluation.refinement import Refiner
-from vampzoo.models.importance import compiled_importance_estimate
+from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate
+from vampzoo.models.proposals import NoiseProposal
 
 SUBSET = 100  # images of a check
 CHECK_FACTOR = 10  # a check's samples, in samples of what it checks
@@ -38,7 +39,7 @@ def batches(num_images, batch_size):
     return np.minimum(np.arange(num_batches * rows, dtype=np.int32), num_images - 1).reshape(num_batches, rows)
 
 
-def check(model, images, log_likelihoods, num_samples, seed=0, progress=None):
+def check(model, images, log_likelihoods, num_samples, seed=0, progress=None, kept=None):
     """The estimate with ten times the samples on 100 images, and by how much it lies above the one that is reported.
 
     Args:
@@ -47,14 +48,15 @@ def check(model, images, log_likelihoods, num_samples, seed=0, progress=None):
         log_likelihoods: [N], nats, with `num_samples` samples.
         num_samples: S.
         seed: integer.
-        progress: as for `vampzoo.evaluation.importance_estimates`.
+        progress, kept: as for `vampzoo.evaluation.importance_estimates`.
 
     Returns:
         check_num_images, check_num_samples, check_log_likelihood and check_difference, each of the latter with _stderr.
     """
     chosen = subset(len(images))
     more = min(CHECK_FACTOR * num_samples, config.MAX_IMPORTANCE_SAMPLES)
-    estimates = measures.importance_estimates(model, images[chosen], more, random.key(seed, CHECK_DRAWS), progress)
+    draws = random.key(seed, CHECK_DRAWS)
+    estimates = measures.importance_estimates(model, images[chosen], more, draws, progress, kept=kept)
     return {
         "check_num_images": len(chosen),
         "check_num_samples": more,
@@ -63,7 +65,7 @@ def check(model, images, log_likelihoods, num_samples, seed=0, progress=None):
 
 
 def refined_estimates(
-    model, images, num_samples=500, steps=200, seed=0, progress=None, batch_size=25, jit_compile=True
+    model, images, num_samples=500, steps=200, seed=0, progress=None, kept=None, batch_size=25, jit_compile=True
 ):
     """Importance-sampled log p(x) of every image from a proposal that is fitted to it (`vampzoo.evaluation.refinement`).
 
@@ -73,7 +75,7 @@ def refined_estimates(
         num_samples: S.
         steps: gradient steps of the fit.
         seed: integer.
-        progress: as for `vampzoo.evaluation.importance_estimates`.
+        progress, kept: as for `vampzoo.evaluation.importance_estimates`.
         batch_size: images that are fitted at once, and between two calls of `progress`.
         jit_compile: whether to compile with XLA.
 
@@ -85,23 +87,36 @@ def refined_estimates(
     estimate = compiled_importance_estimate(model, jit_compile)
     prior_parameters = model.prior_parameters()
     fit_seed, seed = random.key(seed, FIT_DRAWS), random.key(seed, REFINED_DRAWS)
-    parts = []
-    for first in index:
+    sizes = list(model.latent_sizes.values())
+    # The columns: an estimate's two, and a proposal's shifts and log-scales, layer by layer.
+    values = np.zeros([0, len(ImportanceEstimate._fields) + 2 * sum(sizes)], np.float32)
+    if kept is not None and kept.values.shape[1:] == values.shape[1:]:
+        values = kept.values[: len(kept.values) // index.shape[1] * index.shape[1]]  # whole batches
+    report = progress or (lambda count: None)
+    report(len(values))
+    for first in index[len(values) // index.shape[1] :]:
         x = tf.constant(images[first])  # [B, H, W, C]
         proposal = refine(x, fit_seed, prior_parameters)
         of_batch = estimate(x, tf.constant(num_samples), seed, tf.constant(first[0]), prior_parameters, proposal)
-        parts.append(tf.nest.map_structure(lambda t: t.numpy(), (of_batch, proposal)))
-        if progress is not None:
-            progress(len(np.unique(first)))
-    return tf.nest.map_structure(lambda *t: np.concatenate(t)[: len(images)], *parts)
+        columns = [*(t[:, tf.newaxis] for t in of_batch), *proposal.shift.values(), *proposal.log_scale.values()]
+        values = np.concatenate([values, tf.concat(columns, axis=1)])
+        report(len(np.unique(first)))
+        if kept is not None:
+            kept.update(values)
+    estimates, shifts, log_scales = np.split(values[: len(images)], [2, 2 + sum(sizes)], axis=1)
+
+    def by_layer(t):
+        return dict(zip(model.latent_sizes, np.split(t, np.cumsum(sizes)[:-1], axis=1), strict=True))  # [N, M] each
+
+    return ImportanceEstimate(*estimates.T), NoiseProposal(by_layer(shifts), by_layer(log_scales))
 
 
-def refined(model, images, log_likelihoods, num_samples=500, steps=200, seed=0, progress=None):
+def refined(model, images, log_likelihoods, num_samples=500, steps=200, seed=0, progress=None, kept=None):
     """What `refined_estimates` says beside the log-likelihoods from q(z|x).
 
     Args:
         log_likelihoods: [N], nats, from q(z|x).
-        model, images, num_samples, steps, seed, progress: as for `refined_estimates`.
+        model, images, num_samples, steps, seed, progress, kept: as for `refined_estimates`.
 
     Returns:
         A dictionary: refined_log_likelihood and refined_difference (from `log_likelihoods`), each with _stderr,
@@ -109,7 +124,7 @@ def refined(model, images, log_likelihoods, num_samples=500, steps=200, seed=0, 
         refined_bits_per_dimension, refined_seconds. And the estimates and proposals of `refined_estimates`.
     """
     start = time.monotonic()
-    estimates, proposals = refined_estimates(model, images, num_samples, steps, seed, progress)
+    estimates, proposals = refined_estimates(model, images, num_samples, steps, seed, progress, kept)
     more = measures.effective_samples(estimates) | measures.bits_per_dimension(model, estimates.log_likelihood)
     result = {
         **_compared("refined", estimates.log_likelihood, log_likelihoods),
