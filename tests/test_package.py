@@ -78,7 +78,19 @@ def public_definitions(path):
 
 
 # What a framework calls or a base class of ours has explained.
-OVERRIDING = {"add_weight", "build", "call", "compute_output_shape", "forward", "get_config", "step", "update_step"}
+OVERRIDING = {
+    "add_weight",
+    "bootstrap_results",
+    "is_calibrated",
+    "one_step",
+    "build",
+    "call",
+    "compute_output_shape",
+    "forward",
+    "get_config",
+    "step",
+    "update_step",
+}
 OVERRIDING |= {"compile_from_config", "get_compile_config", "make_test_function", "make_train_function", "metrics"}
 OVERRIDING |= {"from_config", "test_step", "train_step"}
 OVERRIDING |= {
