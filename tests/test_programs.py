@@ -207,7 +207,7 @@ def test_sigterm_while_stderr_is_being_written():
         (["--mixed_precision=float8"], "<none|bfloat16|float16>"),
         (["--strategy=tpu"], "<auto|one_device|mirrored|multi_worker>"),
         (["--prior=flow"], "<standard|mog|vampprior|vampprior_data>"),
-        (["--model=gan"], "<vae|hvae|conv_hvae|pixel_hvae|deep_vae>"),
+        (["--model=gan"], "<vae|hvae|conv_hvae|pixel_hvae|deep_vae|topdown_hvae>"),
         (["--num_samples=0"], "--num_samples must be at least 1, got 0"),
         (["--batchsize=1"], "Unknown command line flag 'batchsize'. Did you mean: batch_size"),
         (["caltech"], "unexpected arguments ['caltech']: flags are written --name=value"),

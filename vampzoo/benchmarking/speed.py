@@ -204,8 +204,9 @@ def _timed_epochs(model_config, batch_size, num_epochs, path):
         model = trainer.fit()
         tensorboard = TensorBoard(folder.tensorboard, model, validation, seed=0)
         grids = clock.timed("images", tensorboard.images)
+        usage = np.full(model_config.num_components, 1 / model_config.num_components)
         for i in range(4):
-            grids(i)
+            grids(i, usage)
             clock.next_lap()
         tensorboard.close()
     laps = {name: np.array(seconds[:-1]) for name, seconds in clock.laps.items()}  # the last has only begun

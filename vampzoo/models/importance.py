@@ -99,6 +99,6 @@ def compiled_importance_estimate(model, jit_compile=True, map_rows=on_one_device
 
         index = first_index + tf.range(tf.shape(x)[0])
         columns = map_rows(rows, x, index, *([] if proposal is None else [proposal]))  # [B, 2]
-        return ImportanceEstimate(*tf.unstack(columns, axis=1))
+        return ImportanceEstimate(*tf.unstack(columns, num=len(ImportanceEstimate._fields), axis=1))
 
     return estimate

@@ -140,14 +140,15 @@ class TensorBoard:
 
         Args:
             epoch: integer.
-            usage: NumPy [K], the share of the data that each pseudo-input explains: the most used are shown.
+            usage: NumPy [K], the share of the data that each pseudo-input explains: the most used are shown; None:
+                no pseudo-inputs are.
         """
         titles = {}
         pictures = {
             "samples": self._model.sample(self.NUM_IMAGES, seed=self._seed),
             "reconstructions": figures.side_by_side(self._originals, self._model.reconstruct(self._originals)),
         }
-        if self._model.prior_layer.has_pseudo_inputs:
+        if self._model.prior_layer.has_pseudo_inputs and usage is not None:
             shown = components.most_used(usage, self.NUM_IMAGES)
             pictures["pseudo_inputs"] = self._model.pseudo_inputs.numpy()[shown]
             titles["pseudo_inputs"] = components.usage_title(usage, shown)
