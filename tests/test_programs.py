@@ -130,6 +130,18 @@ def test_evaluate_gives_what_train_gave(trained, tmp_path):
     assert json.loads((tmp_path / "e.json").read_text())["split"] == "test"
 
 
+def test_evaluate_with_tighter_bounds(trained, tmp_path):
+    folder, *_ = trained
+    tighter = ["--proposal=refined", "--refine_steps=3", "--refined_samples=4", "--estimator=ais", "--ais_steps=3"]
+    code, out, err = run("evaluate", f"--run_dir={folder}", "--num_samples=7", f"--out={tmp_path / 'e.json'}", *tighter)
+    assert code == 0, err
+    result = json.loads(out.splitlines()[-1])
+    assert (result["check_num_samples"], result["refined_num_samples"], result["ais_steps"]) == (70, 4, 3)
+    assert result["copies_in_train"] == result["num_images"] == 9  # the file's test images are its first training images
+    code, _, err = run("evaluate", f"--run_dir={folder}", f"--out={tmp_path / 'f.json'}", "--leave_out_copies")
+    assert code == 1 and "nothing is left to evaluate" in err and not (tmp_path / "f.json").exists()
+
+
 @pytest.mark.parametrize("name", ["samples.png", "samples.npy"])
 def test_sample(trained, tmp_path, name):
     folder, *_ = trained
