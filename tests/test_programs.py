@@ -137,7 +137,8 @@ def test_evaluate_with_tighter_bounds(trained, tmp_path):
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
     assert (result["check_num_samples"], result["refined_num_samples"], result["ais_steps"]) == (70, 4, 3)
-    assert result["copies_in_train"] == result["num_images"] == 9  # the file's test images are its first training images
+    # The file's test images are its first training images.
+    assert result["copies_in_train"] == result["num_images"] == 9
     code, _, err = run("evaluate", f"--run_dir={folder}", f"--out={tmp_path / 'f.json'}", "--leave_out_copies")
     assert code == 1 and "nothing is left to evaluate" in err and not (tmp_path / "f.json").exists()
 
