@@ -68,7 +68,7 @@ setup(
         "test": [
             "pytest>=8",
             "wheel",  # with which older versions of setuptools build one
-            "pytest-xdist",
+            "pytest-xdist>=3.7",
             "hypothesis",
             "ruff",
             "nbclient",

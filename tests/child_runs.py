@@ -17,7 +17,8 @@ import tiny_run
 from vampzoo import evaluation, files, training
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["child_runs"])
+# Not this file: some versions of Python give the server no sys.path on which it stands, and pass over what they miss.
+CONTEXT.set_forkserver_preload(["vampzoo.training", "vampzoo.evaluation.report", "vampzoo.datasets", "vampzoo.zoo"])
 
 
 def call(function, *arguments, timeout=900):

@@ -23,6 +23,15 @@ TINY = {
 }
 
 
+# Files are handed out whole to the processes that share the tests: the longest first, so that they end together.
+LONGEST = ("training", "programs", "faults", "distribution", "tightness", "topdown", "fit", "hostile_runs", "own_model")
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))  # keeps the order within a file
+
+
 @pytest.fixture
 def tiny_config():
     """A function: fields of a ModelConfig -> that config, tiny unless the fields say otherwise."""

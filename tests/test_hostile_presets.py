@@ -319,6 +319,8 @@ OTHERS = {
     "mog for vampprior": ({}, {"prior": "mog"}),
     "vampprior for standard": ({"prior": "standard"}, {"prior": "vampprior"}),
     "standard for mog": ({"prior": "mog"}, {"prior": "standard"}),
+    "vampprior_data for vampprior": ({}, {"prior": "vampprior_data"}),
+    "vampprior for vampprior_data": ({"prior": "vampprior_data"}, {"prior": "vampprior"}),
     "equal for trained weights": ({"weighted": True}, {"weighted": False}),
     "trained for equal weights": ({}, {"weighted": True}),
     "other K": ({}, {"num_components": 4}),

@@ -1,7 +1,12 @@
 """Hostile situations of several workers: every wait ends, and no mixture is trained."""
 
+import concurrent.futures
 import json
+import os
 import socket
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -108,8 +113,6 @@ def test_port_in_use(ends, free_port):
 
 
 def test_worker_that_comes_later(ends, free_port, impatient):
-    import threading
-
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         other = s.getsockname()[1]
@@ -130,6 +133,61 @@ def test_worker_that_comes_later(ends, free_port, impatient):
 
 def test_alone_waits_for_nobody(free_port):
     rendezvous.wait_for_workers([("127.0.0.1", free_port)], 0, 0.0)
+
+
+_CONNECT = """
+import sys
+from vampzoo import training
+training.create_strategy("multi_worker", float(sys.argv[1]))
+"""
+
+
+def test_worker_that_ends_while_they_connect(ends, free_port):
+    with socket.create_server(("127.0.0.1", 0)) as other:  # can be reached, and never says a word
+        workers = [f"127.0.0.1:{free_port}", f"127.0.0.1:{other.getsockname()[1]}"]
+        tf_config = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}})
+        command = [sys.executable, "-c", _CONNECT, "3"]
+        environment = {**os.environ, "TF_CONFIG": tf_config}
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 1
+    assert "connecting 2 workers: ends after 3 seconds if one is lost" in process.stderr
+    assert "Timeout (0:00:03)!" in process.stderr
+    ends("connecting 2 workers: ends after 3 seconds if one is lost; exit code 1")
+
+
+# === Leaving ===
+
+
+def test_nobody_leaves_before_all_have_come():
+    departure = rendezvous.Departure(3)
+    chief = "127.0.0.1", departure.port
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for _ in range(2):  # as often as they like
+            first = pool.submit(rendezvous.wait_for_release, chief, 30)
+            own = pool.submit(departure.release, 30)
+            assert not concurrent.futures.wait([first, own], 0.3).done
+            second = pool.submit(rendezvous.wait_for_release, chief, 30)
+            assert not concurrent.futures.wait([first, own, second], 10).not_done
+
+
+def test_a_worker_that_never_comes_is_not_waited_for_for_ever(ends):
+    departure = rendezvous.Departure(3)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        came = pool.submit(rendezvous.wait_for_release, ("127.0.0.1", departure.port), 30)
+        pool.submit(departure.release, 0.5).result(10)
+        came.result(10)  # is let go with the chief
+    ends("the others leave when the time is over")
+
+
+def test_a_chief_that_is_gone_is_not_waited_for(ends, free_port):
+    rendezvous.wait_for_release(("127.0.0.1", free_port), 60)
+    departure = rendezvous.Departure(2)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waits = pool.submit(rendezvous.wait_for_release, ("127.0.0.1", departure.port), 60)
+        assert not concurrent.futures.wait([waits], 0.3).done
+        del departure  # its socket is closed, as at the end of its process
+        waits.result(10)
+    ends("leaves at once")
 
 
 # === Mixtures ===

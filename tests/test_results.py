@@ -1,5 +1,6 @@
 """The records of runs, and what is said of them: RESULTS.md, README.md and the headers of the configurations."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from test_reproduce import finish
 
+from vampzoo import zoo
 from vampzoo.paper import cells, records, summary
+from vampzoo.zoo.listing import Facts
 
 PROJECT = pathlib.Path(__file__).parents[1]
 RESULTS = PROJECT / "results"
@@ -59,6 +62,14 @@ def test_results_md_says_what_the_records_say(runs, tmp_path):
     assert "hvae_vampprior_caltech101_silhouettes_seed1" in text
 
 
+def test_results_md_says_how_tight_the_presets_are(tmp_path):
+    tight = Facts(dataset="glyphs", measure="log_likelihood", value=-93.09, stderr=0.76, refined=-86.31)
+    presets = [zoo.Preset("a", tight), zoo.Preset("b", dataclasses.replace(tight, refined=None))]
+    text = summary.markdown(tmp_path, presets)
+    assert "| a |  | -93.09 ± 0.76 | -86.31 |" in text and "| b |" not in text
+    assert "How tight" not in summary.markdown(tmp_path, presets[1:])
+
+
 def test_table_1_goes_into_its_place(runs, tmp_path):
     records.keep(runs[0].folder, tmp_path / "results")
     text = f"before\n{summary.START}\nold\n{summary.END}\nafter\n"
@@ -69,7 +80,7 @@ def test_table_1_goes_into_its_place(runs, tmp_path):
 
 @needs_records
 def test_results_md_is_up_to_date():
-    assert (PROJECT / "RESULTS.md").read_text() == summary.markdown(RESULTS)
+    assert (PROJECT / "RESULTS.md").read_text() == summary.markdown(RESULTS, zoo.presets(PROJECT / "saved_models"))
 
 
 @needs_records

@@ -49,6 +49,15 @@ def imports(path):
     return found - {""}
 
 
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_frameworks_are_used_through_their_public_names(name):
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        named += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert not [n for n in named if n.startswith(("tensorflow.python", "keras.src"))]
+        assert not (isinstance(node, ast.Attribute) and node.attr == "_flatten_layers")
+
+
 def room(name):
     return name.split(".")[0]
 

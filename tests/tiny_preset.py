@@ -5,6 +5,7 @@ import json
 
 from vampzoo import export, models
 from vampzoo.config import ModelConfig
+from vampzoo.models import weights as model_weights
 
 NAME = "hvae_vampprior_tiny"
 EVALUATION = {
@@ -36,7 +37,7 @@ def write_run(folder, **fields):
     folder.mkdir(parents=True)
     model_config = config(**fields)
     model = models.create(model_config, seed=1)
-    model.save_weights(folder / "model.weights.h5")
+    (folder / "model.weights.h5").write_bytes(model_weights.to_bytes(model))
     run_config = {
         "vampzoo_version": "1.0.0",
         "model": dataclasses.asdict(model_config),

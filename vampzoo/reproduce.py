@@ -52,7 +52,7 @@ flags.DEFINE_list(
 )
 program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_HOW)
 program.define_path("manual_dir", None, "folder with source files that so need no download", module_name=_HOW)
-program.define_path("zoo_dir", None, "folder of the presets, for --preset_table", module_name=_HOW)
+program.define_path("zoo_dir", None, "folder of the presets, of which tables are made", module_name=_HOW)
 
 _PAPERS = tuple(name for name in datasets.DATASETS if name != "glyphs")
 # (datasets, models, priors) where no flag says otherwise.
@@ -198,13 +198,16 @@ def write(what, chosen, runs, complete):
 
 def write_results():
     """Writes RESULTS.md beside the folder of records, and Table 1 into README.md if that has a place for it."""
+    from vampzoo import zoo
     from vampzoo.paper import summary  # imports TensorFlow
 
     folder = pathlib.Path(FLAGS.runs_dir)
     if not folder.is_dir():
         raise InvalidValue(f"--runs_dir={folder} is no folder: it is to hold the records of runs")
     written = [folder.parent / "RESULTS.md"]
-    files.write_text(written[0], summary.markdown(folder))
+    zoo_dir = pathlib.Path(FLAGS.zoo_dir or folder.parent / "saved_models")
+    presets = zoo.presets(zoo_dir) if zoo_dir.is_dir() else ()
+    files.write_text(written[0], summary.markdown(folder, presets))
     readme = folder.parent / "README.md"
     if readme.is_file() and summary.has_place(readme.read_text()):
         files.write_text(readme, summary.with_table_1(readme.read_text(), folder))

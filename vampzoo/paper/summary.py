@@ -33,11 +33,12 @@ def complete_runs(results_dir):
     return [run for run in runs if run.folder.is_dir() and run.state() == "complete"]
 
 
-def markdown(results_dir):
+def markdown(results_dir, presets=()):
     """The text of RESULTS.md.
 
     Args:
         results_dir: folder with the records of runs, and `UNRECORDED`, `LEARNING_RATES` and `NOTES` if there are any.
+        presets: the `vampzoo.zoo.Preset`s of which it should say how tight their likelihoods are.
     """
     results_dir = pathlib.Path(results_dir)
     runs = complete_runs(results_dir)
@@ -56,6 +57,7 @@ def markdown(results_dir):
         gains(runs),
         "## Table 2: priors of the HVAE",
         priors(runs),
+        *tightness(presets),
         "## Data",
         "\n".join(data(runs)),
         "## How the runs were trained",
@@ -179,6 +181,25 @@ def priors(runs):
             entries.append((ours(cells.Cell(dataset, model, prior), runs) + theirs).strip())
         lines.append(f"| {tables.PRIOR_TITLES[prior]} | " + " | ".join(entries) + " |")
     return "\n".join(lines) if columns else "No run is complete."
+
+
+def tightness(presets):
+    """The section on a tighter bound of the published models; none if it was not measured."""
+    lines = ["| preset | the paper | ours | refined |", "|---|---|---|---|"]
+    for preset in presets:
+        if preset.refined is not None:
+            _, _, _, _, theirs, plain, refined, *_ = preset.cells()
+            lines.append(f"| {preset} | {theirs} | {plain} | {refined} |")
+    if len(lines) == 2:
+        return []
+    return [
+        "## How tight these numbers are",
+        "Importance sampling with the encoder's draws is a lower bound, and by how much depends on the encoder. With the "
+        "proposal refined for each image the same models are worth more; only the plain figure may be held against the "
+        "paper's. [docs/likelihoods.md](docs/likelihoods.md) has the differences with their errors, ten times the samples "
+        "and annealing.",
+        "\n".join(lines),
+    ]
 
 
 def number(dataset):

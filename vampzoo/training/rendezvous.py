@@ -1,6 +1,7 @@
-"""Before workers train together: is TF_CONFIG right, and can every other worker be reached?
+"""How workers meet before they train together, and how they leave.
 
-TensorFlow itself waits for more than an hour, without a word.
+Is TF_CONFIG right, and can every other worker be reached? TensorFlow itself waits for more than an hour, without a word.
+And it has no public barrier after which nobody needs another.
 """
 
 import contextlib
@@ -139,3 +140,41 @@ def meet(timeout=WORKER_TIMEOUT):
     addresses, index = read_tf_config(os.environ.get("TF_CONFIG"))
     wait_for_workers(addresses, index, timeout)
     return len(addresses)
+
+
+class Departure:
+    """Where the chief waits for all other workers, on a port of its own, to let them go at one moment; time after time.
+
+    Args:
+        num_workers: how many there are with the chief.
+
+    Attributes:
+        port: for `wait_for_release`.
+    """
+
+    def __init__(self, num_workers):
+        self._num_others = num_workers - 1
+        self._listener = _listen(0)
+        self.port = self._listener.getsockname()[1]
+
+    def release(self, timeout):
+        """Waits until all others have come, for `timeout` seconds at most; then lets those go that have."""
+        end = time.monotonic() + timeout
+        with contextlib.ExitStack() as arrived:  # closing their connections is the signal
+            for _ in range(self._num_others):
+                self._listener.settimeout(max(0.001, end - time.monotonic()))
+                with contextlib.suppress(OSError):
+                    connection, _ = self._listener.accept()
+                    arrived.enter_context(contextlib.closing(connection))
+
+
+def wait_for_release(chief, timeout):
+    """Waits for the chief's `Departure.release`, for `timeout` seconds at most, or until the chief is gone.
+
+    Args:
+        chief: (host, port), the port that of its `Departure`.
+        timeout: seconds.
+    """
+    with contextlib.suppress(OSError), contextlib.closing(socket.create_connection(chief, timeout)) as connection:
+        connection.settimeout(timeout)
+        connection.recv(1)  # ends when the chief closes

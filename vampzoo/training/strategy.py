@@ -3,21 +3,20 @@
 Dimensions: R replicas (devices over all machines), W workers (processes).
 """
 
-import contextlib
+import faulthandler
 import hashlib
 import json
+import sys
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.distribute.collective_all_reduce_strategy import coordination_config_pb2
-from tensorflow.python.eager import context  # has the workers' barrier, which TensorFlow exports under no public name
 
 from vampzoo.config import STRATEGIES
 from vampzoo.errors import InvalidValue
 from vampzoo.training import rendezvous
 from vampzoo.training.errors import WorkerLost
 
-LEAVE_MILLISECONDS = 60_000
+LEAVE_SECONDS = 60.0
 
 
 def create_strategy(name="auto", worker_timeout=rendezvous.WORKER_TIMEOUT):
@@ -45,17 +44,17 @@ def create_strategy(name="auto", worker_timeout=rendezvous.WORKER_TIMEOUT):
 
 def _multi_worker(timeout):
     num_workers = rendezvous.meet(timeout)
-    # As TensorFlow would do it itself, which would wait for an hour for a worker that died since.
-    context.context().configure_coordination_service(
-        service_type="standalone",
-        service_leader="/job:worker/replica:0/task:0",
-        coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=num_workers)],
-        cluster_register_timeout_in_ms=max(1, int(1000 * timeout)),
-    )
+    if num_workers > 1:
+        # If one ends just now, TensorFlow waits for it for an hour, and no thread of Python runs meanwhile.
+        message = f"connecting {num_workers} workers: ends after {timeout:g} seconds if one is lost"
+        print(message, file=sys.stderr, flush=True)
+        faulthandler.dump_traceback_later(timeout, exit=True, file=sys.__stderr__)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError) as error:
         raise WorkerLost(f"the workers could not connect ({str(error).splitlines()[0]})") from error
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Workers:
@@ -70,19 +69,31 @@ class Workers:
         self.num = len(resolver.cluster_spec().as_dict().get("worker", ())) if resolver else 0
         self.num = max(1, self.num)
         self.is_chief = self.num == 1 or resolver.task_id == 0
-        self._num_barriers = 0
         self._gather = tf.function(
             lambda row: strategy.gather(strategy.run(tf.identity, args=(row,)), axis=0), reduce_retracing=True
         )
+        host, _, _ = resolver.cluster_spec().task_address("worker", 0).rpartition(":") if self.num > 1 else ("", "", "")
+        self._chief = host.strip("[]")
+        self._departure = None  # the chief's; and its port, for the others
+        self._departure_port = 0
 
     def gather(self, *numbers):
-        """What every worker passes to its call of this, at least one number: NumPy [W or more, len(numbers)].
+        """What every worker passes to its call of this: NumPy [W or more, len(numbers)].
 
         The chief's numbers are the first row. Waits until all workers have called.
         """
         if self.num == 1:
             return np.array([numbers], np.float64)
-        return self._gather(tf.constant([numbers], tf.float64)).numpy()
+        if self.is_chief and self._departure is None:
+            self._departure = rendezvous.Departure(self.num)
+            self._departure_port = self._departure.port
+        row = [
+            self._departure_port,
+            *numbers,
+        ]  # with the first that they tell each other goes where they will meet to leave
+        rows = self._gather(tf.constant([row], tf.float64)).numpy()
+        self._departure_port = int(rows[0, 0])
+        return rows[:, 1:]
 
     def check_same(self, **values):
         """Compares plain data over all workers, which otherwise would train on a mixture, or wait for each other for ever.
@@ -114,19 +125,20 @@ class Workers:
 
     def wait(self):
         """Waits until all workers have come here."""
-        self.gather(0)  # without any number TensorFlow's collective crashes the process
+        self.gather()
 
     def wait_to_leave(self):
         """Waits until no worker needs another: one that leaves earlier breaks what the others still compute.
 
-        `wait` does not do, for a worker is through with a collective operation before the others have read its part.
-        This is the barrier of the service by which the workers found each other. A worker may leave after it in any
-        case: should it fail, or one worker not come within a minute, nothing is lost.
+        `wait` does not do, for a worker is through with a collective operation before the others have read its part. A
+        worker may leave after it in any case: should one not come within a minute, nothing is lost.
         """
-        if self.num > 1:
-            self._num_barriers += 1  # the service has each of them once
-            with contextlib.suppress(tf.errors.OpError):
-                context.context().wait_at_barrier(f"leave_{self._num_barriers}", LEAVE_MILLISECONDS)
+        if self.num == 1:
+            return
+        if self.is_chief and self._departure:
+            self._departure.release(LEAVE_SECONDS)
+        elif self._departure_port:
+            rendezvous.wait_for_release((self._chief, self._departure_port), LEAVE_SECONDS)
 
 
 def map_rows_over_replicas(strategy):
