@@ -34,7 +34,7 @@ def responsibilities(model, x, num_samples, seed, batch_size=500):
         x: [B, H, W, C].
         num_samples: draws an image.
         seed: integer.
-        batch_size: images at once.
+        batch_size: images at once; of fewer images as many draws at once as make up that number.
 
     Returns:
         NumPy float64 [B, K]; each row sums to 1.
@@ -49,10 +49,15 @@ def responsibilities(model, x, num_samples, seed, batch_size=500):
     prior = model.prior()
     rows = []
     for first in range(0, len(x), batch_size):
-        batch = x[first : first + batch_size]
+        batch = tf.convert_to_tensor(x[first : first + batch_size])
+        num_at_once = max(1, batch_size // len(batch))
         total = 0.0
-        for s in range(num_samples):
-            _, z = top_layer(model, batch, model.draw_noise(len(batch), random.key(seed, first, s)))
-            total += tf.nn.softmax(prior.component_log_probs(z)).numpy()  # [B, K]
+        for start in range(0, num_samples, num_at_once):
+            keys = [random.key(seed, first, s) for s in range(start, min(start + num_at_once, num_samples))]
+            draws = [model.draw_noise(len(batch), key) for key in keys]
+            noise = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *draws)  # [n B, M]
+            _, z = top_layer(model, tf.tile(batch, [len(keys), *[1] * (batch.shape.rank - 1)]), noise)
+            shares = tf.nn.softmax(prior.component_log_probs(z)).numpy()  # [n B, K]
+            total += shares.reshape(len(keys), len(batch), -1).sum(axis=0)  # [B, K]
         rows.append(total / num_samples)
     return np.concatenate(rows)
