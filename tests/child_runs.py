@@ -258,3 +258,31 @@ def run_program(program, *arguments):
             file.seek(0)
             texts.append(file.read())
     return code, *texts
+
+
+def fit_on_two_replicas():
+    """Weights after one step of `fit` on two devices, and those that the gradients of both halves give on one."""
+    import keras
+
+    from vampzoo import models, random
+    from vampzoo.models.fitting import NOISE, losses_and_terms
+
+    tf = logical_devices(2)
+    strategy = training.create_strategy("mirrored")
+    x, rate = tiny_run.dataset().train[:8], 0.1
+    with strategy.scope():
+        model = models.create(tiny_run.model_config(), 0)
+        model.compile(keras.optimizers.SGD(rate), seed=5)
+    model.fit(x, batch_size=8, shuffle=False, verbose=0)
+    assert strategy.num_replicas_in_sync == 2
+    one = models.create(tiny_run.model_config(), 0)
+    with tf.GradientTape() as tape:
+        losses = []
+        for replica in (0, 1):
+            noise = one.draw_noise(4, random.fold_in(random.key(5), NOISE, 0, 0, replica))
+            half = tf.constant(x[4 * replica : 4 * replica + 4])
+            losses.append(losses_and_terms(one, half, noise, one.prior_parameters(), 1.0, training=True)[0])
+        loss = tf.reduce_mean(tf.concat(losses, axis=0))
+    variables = [v.value for v in one.trainable_variables]
+    expected = [v - rate * g for v, g in zip(variables, tape.gradient(loss, variables), strict=True)]
+    return [v.numpy() for v in model.trainable_variables], [np.array(v) for v in expected]

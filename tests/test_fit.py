@@ -1,5 +1,6 @@
 """`compile` and `fit`: the ELBO is all that they train, and as well as the programs do."""
 
+import child_runs
 import keras
 import numpy as np
 import pytest
@@ -111,6 +112,12 @@ def test_the_seed_decides_the_draws():
     np.testing.assert_array_equal(first, trained(1))
     np.testing.assert_allclose(first, trained(1, steps_per_execution=3), atol=1e-5)
     assert np.abs(first - trained(2)).max() > 1e-4
+
+
+def test_a_step_on_two_devices_is_the_mean_of_both_halves():
+    weights, expected = child_runs.call(child_runs.fit_on_two_replicas)
+    for actual, desired in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(actual, desired, rtol=1e-4, atol=1e-5)
 
 
 def test_with_xla():

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vampzoo import config, files, models, program, training
 from vampzoo.config import ModelConfig, TrainingConfig
-from vampzoo.evaluation import measures, partial, report
+from vampzoo.evaluation import partial, report
 from vampzoo.training import RunFolder, RunFolderError
 
 CONFIG = tiny_run.run_config(ModelConfig(), TrainingConfig())
@@ -492,7 +492,7 @@ def evaluate(folder, model, data, stop_after=None, monkeypatch=None, **options):
     monkeypatch.setattr(report, "tqdm", lambda **_: Bar())
     monkeypatch.setattr(partial, "SAVE_SECONDS", 0)
     begun = len(partial_files(folder))
-    result = report.write(folder, model, data, "test", 3, 0, **options)
+    result = report.write(folder, model, data, "test", 3, 0, jit_compile=False, **options)
     return result, computed, begun
 
 
@@ -502,10 +502,7 @@ def partial_files(folder):
 
 @pytest.fixture
 def evaluated(tmp_path, monkeypatch):
-    """(run folder, model, dataset); without XLA and figures, which take longer than all the rest."""
-    estimate, elbo = measures.compiled_importance_estimate, measures.DatasetElbo
-    monkeypatch.setattr(measures, "compiled_importance_estimate", lambda m, map_rows: estimate(m, False, map_rows))
-    monkeypatch.setattr(measures, "DatasetElbo", lambda *a, **how: elbo(*a, **{**how, "jit_compile": False}))
+    """(run folder, model, dataset); without figures, which take longer than all the rest."""
     monkeypatch.setattr(report, "write_figures", lambda folder, *arguments: folder.mkdir(parents=True, exist_ok=True))
     folder = tmp_path / "run"
     folder.mkdir()
@@ -540,7 +537,7 @@ def test_results_of_another_evaluation_are_not_taken_and_not_lost(evaluated, end
         data = dataclasses.replace(data, fingerprint="1" * 64)
     else:
         arguments |= {"seed": {"seed": 1}, "split": {"split": "validation"}, "samples": {"num_samples": 4}}[change]
-    report.write(folder, model, data, **arguments)
+    report.write(folder, model, data, jit_compile=False, **arguments)
     assert "going on" not in capsys.readouterr().err
     assert before.items() <= contents(folder).items()
     ends("computed anew; what was kept of the other one is still there")
@@ -583,7 +580,7 @@ def test_full_disk_at_the_end_shows_the_result(evaluated, ends, monkeypatch):
     with pytest.raises(
         OSError, match=r"cannot be written \(No space left on device\).*\"log_likelihood\": -"
     ) as caught:
-        report.write(folder, model, dataset, "test", 3)
+        report.write(folder, model, dataset, "test", 3, jit_compile=False)
     ends(caught.value)
 
 
@@ -591,7 +588,7 @@ def test_figures_that_cannot_be_written_cost_no_numbers(evaluated, ends):
     folder, model, dataset = evaluated
     (folder / "figures").write_text("dear")
     with pytest.raises(OSError, match=r"is written, but .*figures cannot be") as caught:
-        report.write(folder, model, dataset, "test", 3)
+        report.write(folder, model, dataset, "test", 3, jit_compile=False)
     assert json.loads((folder / "evaluation.json").read_text())["num_images"] == 12
     ends(caught.value)
 

@@ -132,7 +132,14 @@ def test_evaluate_gives_what_train_gave(trained, tmp_path):
 
 def test_evaluate_with_tighter_bounds(trained, tmp_path):
     folder, *_ = trained
-    tighter = ["--proposal=refined", "--refine_steps=3", "--refined_samples=4", "--estimator=ais", "--ais_steps=3"]
+    tighter = [
+        "--nojit_compile",
+        "--proposal=refined",
+        "--refine_steps=3",
+        "--refined_samples=4",
+        "--estimator=ais",
+        "--ais_steps=3",
+    ]
     code, out, err = run("evaluate", f"--run_dir={folder}", "--num_samples=7", f"--out={tmp_path / 'e.json'}", *tighter)
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])

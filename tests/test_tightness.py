@@ -176,9 +176,8 @@ def model():
 
 
 def test_evaluation_json_has_the_checks(model, dataset, tmp_path, capsys):
-    result = report.write(
-        tmp_path, model, dataset, "test", 2, check_samples=True, refine_steps=20, refined_samples=5, ais_steps=10
-    )
+    tighter = {"refine_steps": 20, "refined_samples": 5, "ais_steps": 10}
+    result = report.write(tmp_path, model, dataset, "test", 2, check_samples=True, jit_compile=False, **tighter)
     assert (result["copies_in_train"], result["copies_in_validation"], result["num_images"]) == (2, 1, 12)
     assert 1 <= result["effective_samples_median"] <= 2 and result["effective_samples_below_10"] == 1
     assert (result["check_num_images"], result["check_num_samples"]) == (12, 20)
@@ -198,12 +197,12 @@ def test_evaluation_json_has_the_checks(model, dataset, tmp_path, capsys):
 
 def test_a_loose_estimate_is_warned_of(capsys, model, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(tightness, "LOOSE", -100.0)
-    report.write(tmp_path, model, dataset, "validation", 2, check_samples=True)
+    report.write(tmp_path, model, dataset, "validation", 2, check_samples=True, jit_compile=False)
     assert "warning: with S = 20 in place of 2 the log-likelihood of 10 images rises by" in capsys.readouterr().err
 
 
 def test_copies_can_be_left_out(model, dataset, tmp_path):
-    result = report.write(tmp_path, model, dataset, "test", 2, leave_out_copies=True)
+    result = report.write(tmp_path, model, dataset, "test", 2, leave_out_copies=True, jit_compile=False)
     assert (result["copies_in_train"], result["images_left_out"], result["num_images"]) == (2, 2, 10)
     assert "check_difference" not in result
     with pytest.raises(vampzoo.errors.InvalidValue, match="the training images themselves"):

@@ -64,6 +64,7 @@ flags.DEFINE_integer("ais_steps", 200, "temperatures of annealed importance samp
 flags.DEFINE_boolean(
     "leave_out_copies", False, "leave out images that are training images, pixel by pixel", module_name=_GROUP
 )
+flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_GROUP)
 program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_GROUP)
 
 
@@ -105,6 +106,7 @@ def main(argv):
             FLAGS.num_samples,
             FLAGS.seed,
             FLAGS.out,
+            jit_compile=FLAGS.jit_compile,
             check_samples=FLAGS.check_samples,
             refine_steps=FLAGS.refine_steps if FLAGS.proposal == "refined" else None,
             refined_samples=FLAGS.refined_samples,

@@ -295,7 +295,8 @@ def evaluate(trainer, model, dataset):
 
     folder, seed = trainer.folder, trainer.config.seed
     if not folder.writer:  # this worker's share of it
-        evaluation.evaluate(model, dataset.test, FLAGS.num_samples, seed, map_rows=trainer.map_rows)
+        how = {"map_rows": trainer.map_rows, "jit_compile": FLAGS.jit_compile}
+        evaluation.evaluate(model, dataset.test, FLAGS.num_samples, seed, **how)
         return {}
     print(f"evaluating {len(dataset.test)} test images, {FLAGS.num_samples} samples each", file=sys.stderr)
     resume = trainer.workers.num == 1
@@ -308,6 +309,7 @@ def evaluate(trainer, model, dataset):
         seed,
         FLAGS.out,
         resume=resume,
+        jit_compile=FLAGS.jit_compile,
         map_rows=trainer.map_rows,
     )
     training.write_test_result(folder.tensorboard, trainer.best_epoch, result)

@@ -68,7 +68,15 @@ class DatasetElbo:
 
 
 def importance_estimates(
-    model, images, num_samples=5000, seed=0, progress=None, batch_size=20, map_rows=on_one_device, kept=None
+    model,
+    images,
+    num_samples=5000,
+    seed=0,
+    progress=None,
+    batch_size=20,
+    map_rows=on_one_device,
+    kept=None,
+    jit_compile=True,
 ):
     """Importance-sampled log p(x) of every image, and how many of its samples count.
 
@@ -81,11 +89,12 @@ def importance_estimates(
         batch_size: the most images between two calls of `progress`.
         map_rows: as for `DatasetElbo`.
         kept: a `vampzoo.evaluation.PartialResults` to go on from and to keep results in; None: none.
+        jit_compile: whether to compile with XLA.
 
     Returns:
         `vampzoo.models.importance.ImportanceEstimate` of NumPy [N].
     """
-    estimate = compiled_importance_estimate(model, map_rows=map_rows)
+    estimate = compiled_importance_estimate(model, jit_compile, map_rows)
     prior_parameters = model.prior_parameters()
     samples, key = tf.constant(num_samples), random.key(seed)
     num_columns = len(ImportanceEstimate._fields)
@@ -180,7 +189,9 @@ def bits_per_dimension(model, log_likelihoods):
     return {"bits_per_dimension": mean, "bits_per_dimension_stderr": error}
 
 
-def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on_one_device, kept=None):
+def evaluate(
+    model, images, num_samples=5000, seed=0, progress=None, map_rows=on_one_device, kept=None, jit_compile=True
+):
     """Everything that `evaluation.json` says about a model on a set of images.
 
     Args:
@@ -188,15 +199,17 @@ def evaluate(model, images, num_samples=5000, seed=0, progress=None, map_rows=on
         images: [N, H, W, C] float32.
         num_samples: S of the importance-sampled log-likelihood.
         seed: integer; the same seed gives the same numbers.
-        progress, kept: as for `importance_estimates`.
+        progress, kept, jit_compile: as for `importance_estimates`.
         map_rows: as for `DatasetElbo`.
 
     Returns:
         A dictionary of plain numbers (nats), and the log-likelihoods [N].
     """
     start = time.monotonic()
-    terms = DatasetElbo(model, images, map_rows=map_rows)(random.key(seed))
-    estimates = importance_estimates(model, images, num_samples, seed, progress, map_rows=map_rows, kept=kept)
+    terms = DatasetElbo(model, images, jit_compile=jit_compile, map_rows=map_rows)(random.key(seed))
+    estimates = importance_estimates(
+        model, images, num_samples, seed, progress, map_rows=map_rows, kept=kept, jit_compile=jit_compile
+    )
     log_likelihoods = estimates.log_likelihood
     units = active_units(model, images, seed=seed)
     result = {"num_images": len(images), "num_samples": num_samples, "seed": seed}

@@ -30,6 +30,7 @@ def write(
     refined_samples=500,
     ais_steps=None,
     leave_out_copies=False,
+    jit_compile=True,
     **how,
 ):
     """Evaluates `model` and writes what came out into `folder`, figures beside it: as `places` says.
@@ -50,6 +51,7 @@ def write(
         refined_samples: its S.
         ais_steps: of `tightness.annealed`, which checks the refined estimate if there is one; None: no such estimate.
         leave_out_copies: whether images that are in the training images, pixel by pixel, are left out.
+        jit_compile: whether to compile with XLA.
         how: further arguments of `vampzoo.evaluation.evaluate`.
 
     Returns:
@@ -82,11 +84,10 @@ def write(
         print(f"going on after {len(kept.values)} images of an evaluation that was interrupted", file=sys.stderr)
     with _bar(len(images), f"log-likelihood, S={num_samples}") as bar:
         result, log_likelihoods = measures.evaluate(
-            model, images, num_samples, seed, progress=bar.update, kept=kept, **how
+            model, images, num_samples, seed, progress=bar.update, kept=kept, jit_compile=jit_compile, **how
         )
-    result |= _tighter(
-        model, images, log_likelihoods, num_samples, seed, check_samples, refine_steps, refined_samples, ais_steps, keep
-    )
+    samples_and_steps = num_samples if check_samples else None, refined_samples, refine_steps, ais_steps
+    result |= _tighter(model, images, log_likelihoods, seed, *samples_and_steps, keep, jit_compile)
     if result.get("check_difference", 0.0) > tightness.LOOSE:
         print(_loose(result), file=sys.stderr)
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **of_copies, **result}
@@ -112,31 +113,33 @@ def write(
 
 
 def _tighter(
-    model, images, log_likelihoods, num_samples, seed, check_samples, refine_steps, refined_samples, ais_steps, keep
+    model, images, log_likelihoods, seed, checked_samples, refined_samples, refine_steps, ais_steps, keep, jit_compile
 ):
     """What evaluation.json says of the estimates of `vampzoo.evaluation.tightness`; arguments as for `write`.
 
-    `keep` makes the `vampzoo.evaluation.partial.PartialResults` of a stage, from what decides its numbers.
+    `checked_samples` is S of what is to be checked, or None. `keep` makes the `vampzoo.evaluation.partial.PartialResults` of
+    a stage, from what decides its numbers.
     """
     result = {}
     chosen = tightness.subset(len(images))
-    if check_samples:
-        with _bar(len(chosen), f"log-likelihood, S={tightness.CHECK_FACTOR * num_samples}") as bar:
+    if checked_samples is not None:
+        with _bar(len(chosen), f"log-likelihood, S={tightness.CHECK_FACTOR * checked_samples}") as bar:
+            kept = keep(stage="check")
             result |= tightness.check(
-                model, images, log_likelihoods, num_samples, seed, bar.update, keep(stage="check")
+                model, images, log_likelihoods, checked_samples, seed, bar.update, kept, jit_compile
             )
     best, proposals = log_likelihoods, None
     if refine_steps is not None:
         with _bar(len(images), f"refined, S={refined_samples}") as bar:
             kept = keep(stage="refined", samples=refined_samples, steps=refine_steps)
             of_refined, estimates, proposals = tightness.refined(
-                model, images, log_likelihoods, refined_samples, refine_steps, seed, bar.update, kept
+                model, images, log_likelihoods, refined_samples, refine_steps, seed, bar.update, kept, jit_compile
             )
         result |= of_refined
         best = estimates.log_likelihood
     if ais_steps is not None:
         with _bar(len(chosen), f"annealed, {ais_steps} steps") as bar:
-            result |= tightness.annealed(model, images, best, ais_steps, seed, proposals, bar.update)
+            result |= tightness.annealed(model, images, best, ais_steps, seed, proposals, bar.update, jit_compile)
     return result
 
 

@@ -39,7 +39,7 @@ def batches(num_images, batch_size):
     return np.minimum(np.arange(num_batches * rows, dtype=np.int32), num_images - 1).reshape(num_batches, rows)
 
 
-def check(model, images, log_likelihoods, num_samples, seed=0, progress=None, kept=None):
+def check(model, images, log_likelihoods, num_samples, seed=0, progress=None, kept=None, jit_compile=True):
     """The estimate with ten times the samples on 100 images, and by how much it lies above the one that is reported.
 
     Args:
@@ -48,7 +48,7 @@ def check(model, images, log_likelihoods, num_samples, seed=0, progress=None, ke
         log_likelihoods: [N], nats, with `num_samples` samples.
         num_samples: S.
         seed: integer.
-        progress, kept: as for `vampzoo.evaluation.importance_estimates`.
+        progress, kept, jit_compile: as for `vampzoo.evaluation.importance_estimates`.
 
     Returns:
         check_num_images, check_num_samples, check_log_likelihood and check_difference, each of the latter with _stderr.
@@ -56,7 +56,9 @@ def check(model, images, log_likelihoods, num_samples, seed=0, progress=None, ke
     chosen = subset(len(images))
     more = min(CHECK_FACTOR * num_samples, config.MAX_IMPORTANCE_SAMPLES)
     draws = random.key(seed, CHECK_DRAWS)
-    estimates = measures.importance_estimates(model, images[chosen], more, draws, progress, kept=kept)
+    estimates = measures.importance_estimates(
+        model, images[chosen], more, draws, progress, kept=kept, jit_compile=jit_compile
+    )
     return {
         "check_num_images": len(chosen),
         "check_num_samples": more,
@@ -111,12 +113,14 @@ def refined_estimates(
     return ImportanceEstimate(*estimates.T), NoiseProposal(by_layer(shifts), by_layer(log_scales))
 
 
-def refined(model, images, log_likelihoods, num_samples=500, steps=200, seed=0, progress=None, kept=None):
+def refined(
+    model, images, log_likelihoods, num_samples=500, steps=200, seed=0, progress=None, kept=None, jit_compile=True
+):
     """What `refined_estimates` says beside the log-likelihoods from q(z|x).
 
     Args:
         log_likelihoods: [N], nats, from q(z|x).
-        model, images, num_samples, steps, seed, progress, kept: as for `refined_estimates`.
+        model, images, num_samples, steps, seed, progress, kept, jit_compile: as for `refined_estimates`.
 
     Returns:
         A dictionary: refined_log_likelihood and refined_difference (from `log_likelihoods`), each with _stderr,
@@ -124,7 +128,9 @@ def refined(model, images, log_likelihoods, num_samples=500, steps=200, seed=0, 
         refined_bits_per_dimension, refined_seconds. And the estimates and proposals of `refined_estimates`.
     """
     start = time.monotonic()
-    estimates, proposals = refined_estimates(model, images, num_samples, steps, seed, progress, kept)
+    estimates, proposals = refined_estimates(
+        model, images, num_samples, steps, seed, progress, kept, jit_compile=jit_compile
+    )
     more = measures.effective_samples(estimates) | measures.bits_per_dimension(model, estimates.log_likelihood)
     result = {
         **_compared("refined", estimates.log_likelihood, log_likelihoods),
@@ -164,14 +170,14 @@ def annealed_log_weights(
     return np.concatenate(parts)[: len(images)]
 
 
-def annealed(model, images, log_likelihoods, steps=200, seed=0, proposals=None, progress=None):
+def annealed(model, images, log_likelihoods, steps=200, seed=0, proposals=None, progress=None, jit_compile=True):
     """The AIS estimate on 100 images, and by how much it lies above another estimate of theirs.
 
     Args:
         images: [N, H, W, C], of which `subset` takes 100.
         log_likelihoods: [N], nats: the estimates to confirm.
         proposals: `NoiseProposal` of [N, M], or None.
-        model, steps, seed, progress: as for `annealed_log_weights`.
+        model, steps, seed, progress, jit_compile: as for `annealed_log_weights`.
 
     Returns:
         A dictionary: ais_log_likelihood and ais_difference (from `log_likelihoods`), each with _stderr, ais_num_images,
@@ -182,7 +188,9 @@ def annealed(model, images, log_likelihoods, steps=200, seed=0, proposals=None, 
     chosen = subset(len(images))
     if proposals is not None:
         proposals = tf.nest.map_structure(lambda t: t[chosen], proposals)
-    log_weights = annealed_log_weights(model, images[chosen], steps, seed, proposals, progress).astype(np.float64)
+    log_weights = annealed_log_weights(
+        model, images[chosen], steps, seed, proposals, progress, jit_compile=jit_compile
+    ).astype(np.float64)
     estimates = np.logaddexp.reduce(log_weights, axis=1) - np.log(log_weights.shape[1])  # [N]
     return {
         "ais_num_images": len(chosen),
