@@ -124,7 +124,8 @@ def measure(tf, path, strategy, batch_size, writer=True, model="vae"):
         epoch, step = divmod(step, trainer.steps.steps_per_epoch)
         arguments = map(tf.constant, (epoch + 1, step, step + 1, 1.0))
         terms.append(trainer.steps.run(*arguments, tf.zeros([len(trainer.steps.metric_names)], tf.float64)).numpy())
-    result, likelihoods = evaluation.evaluate(trainer.model, tiny_run.dataset().test, 7, map_rows=trainer.map_rows)
+    how = {"map_rows": trainer.map_rows, "jit_compile": False}
+    result, likelihoods = evaluation.evaluate(trainer.model, tiny_run.dataset().test, 7, **how)
     trainer.workers.wait_to_leave()
     return {
         "terms": np.array(terms),

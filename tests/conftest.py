@@ -6,6 +6,10 @@ import time
 import numpy as np
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: more threads would wait for those of the other processes
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import vampzoo  # noqa: F401  sets the Keras backend and TensorFlow's log level before either is imported
 from vampzoo.config import ModelConfig
 

@@ -132,7 +132,7 @@ def test_mutual_information_and_marginal_kl_are_the_rate(tiny_model, binary_imag
 
 
 def test_evaluation_reports_them(tiny_model, binary_images):
-    result, _ = evaluation.evaluate(tiny_model(), binary_images, num_samples=2)
+    result, _ = evaluation.evaluate(tiny_model(), binary_images, num_samples=2, jit_compile=False)
     assert 1 <= result["effective_components"] <= 6 and 0 <= result["dead_components"] < 6
     parts = result["decomposition"]
     total = parts["reconstruction"] + parts["entropy"] - parts["cross_entropy"] - parts["rates_below"]

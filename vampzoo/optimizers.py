@@ -15,9 +15,9 @@ def normalize(gradient, num_tensors=1):
     matrix = tf.reshape(gradient, rows)  # [I, O]
     # Sums over columns first: XLA vectorises those, where a sum over everything at once runs on one lane.
     squares = tf.reduce_sum(tf.square(matrix), axis=0)  # [O]
-    norms = tf.sqrt(tf.reduce_sum(tf.reshape(squares, [num_tensors, -1]), axis=1))  # [num_tensors]
-    scales = tf.repeat(1.0 / (norms + 1e-7), matrix.shape[-1] // num_tensors)  # [O]
-    return tf.reshape(matrix * scales, shape)
+    norms = tf.sqrt(tf.reduce_sum(tf.reshape(squares, [num_tensors, -1]), axis=1, keepdims=True))  # [num_tensors, 1]
+    parts = tf.reshape(matrix, [-1, num_tensors, matrix.shape[-1] // num_tensors])  # [I, num_tensors, O of each]
+    return tf.reshape(parts * (1.0 / (norms + 1e-7)), shape)
 
 
 @keras.saving.register_keras_serializable("vampzoo")
