@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import shutil
 import signal
 
 import keras
@@ -99,11 +100,20 @@ def test_resumed_run_has_the_statistics_of_batch_normalisation(tmp_path, ema_mom
 
 
 def assert_resumed_is_uninterrupted(tmp_path, model, changes, data=None):
+    """A training, and one that goes on from what its folder was after two epochs: as if it had been killed then."""
     config = tiny_run.training_config(**changes)
-    whole = tiny_run.trainer(tmp_path / "whole", model, config, data)
+    whole = tiny_run.trainer(tmp_path / "whole", model, config, data, checkpoint_seconds=0)
+    save = whole.save
+
+    def save_and_copy():
+        save()
+        if whole.epochs_done == 2 and not (tmp_path / "parts").exists():
+            shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+
+    whole.save = save_and_copy
     whole.fit()
-    tiny_run.trainer(tmp_path / "parts", model, tiny_run.training_config(**changes, epochs=2), data).fit()
     parts = tiny_run.trainer(tmp_path / "parts", model, config, data)
+    assert len(rows(parts.folder)) == 2
     parts.fit()
     assert_same(state(parts), state(whole))
     assert rows(parts.folder) == rows(whole.folder)
@@ -449,9 +459,9 @@ def test_mixed_precision(tmp_path, precision, likelihood):
         assert dtypes <= {"float32", "int64", "int32"}
         prior = trainer.model.prior()
         assert {prior.dtype, prior.log_prob(tf.zeros([1, 2])).dtype} == {tf.float32}
-        model = trainer.fit()
-        assert model.q_z_network.layers[-2].compute_dtype == "float32"  # as it will be loaded
-        assert math.isfinite(trainer.best_validation)
+    model = trainer.fit()
+    assert model.q_z_network.layers[-2].compute_dtype == "float32"  # as it will be loaded
+    assert math.isfinite(trainer.best_validation)
     assert trainer.model.q_z_network.layers[-2].compute_dtype == precision
     difference = np.abs(losses[precision] - losses["none"])
     assert 0 < difference.mean() < 0.05 * np.abs(losses["none"]).mean()
