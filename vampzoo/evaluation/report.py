@@ -86,8 +86,18 @@ def write(
         result, log_likelihoods = measures.evaluate(
             model, images, num_samples, seed, progress=bar.update, kept=kept, jit_compile=jit_compile, **how
         )
-    samples_and_steps = num_samples if check_samples else None, refined_samples, refine_steps, ais_steps
-    result |= _tighter(model, images, log_likelihoods, seed, *samples_and_steps, keep, jit_compile)
+    result |= _tighter(
+        model,
+        images,
+        log_likelihoods,
+        seed,
+        checked_samples=num_samples if check_samples else None,
+        refined_samples=refined_samples,
+        refine_steps=refine_steps,
+        ais_steps=ais_steps,
+        keep=keep,
+        jit_compile=jit_compile,
+    )
     if result.get("check_difference", 0.0) > tightness.LOOSE:
         print(_loose(result), file=sys.stderr)
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **of_copies, **result}
@@ -113,7 +123,17 @@ def write(
 
 
 def _tighter(
-    model, images, log_likelihoods, seed, checked_samples, refined_samples, refine_steps, ais_steps, keep, jit_compile
+    model,
+    images,
+    log_likelihoods,
+    seed,
+    *,
+    checked_samples,
+    refined_samples,
+    refine_steps,
+    ais_steps,
+    keep,
+    jit_compile,
 ):
     """What evaluation.json says of the estimates of `vampzoo.evaluation.tightness`; arguments as for `write`.
 

@@ -6,8 +6,6 @@ import warnings
 import h5py
 import numpy as np
 
-_PRIOR = "vampzoo_prior"  # attribute of the file; older ones have none
-
 
 class _File(io.BytesIO):
     """Bytes that Keras takes for a file of weights, which it knows by the end of its name."""
@@ -22,13 +20,10 @@ def to_bytes(model):
     Not written to a path: HDF5 crashes the process where the disk is full.
 
     Args:
-        model: a built `vampzoo.models.LatentVariableModel`.
+        model: a built `keras.Model`.
     """
     file = _File()
     model.save_weights(file)
-    # The VampPrior on data has the arrays of the VampPrior: only its name tells them apart.
-    with h5py.File(file, "r+") as content:
-        content.attrs[_PRIOR] = type(model.prior_layer).__name__
     return file.getvalue()
 
 
@@ -39,7 +34,7 @@ def from_bytes(model, data):
     runs.
 
     Args:
-        model: a built `vampzoo.models.LatentVariableModel`.
+        model: a built `keras.Model`.
         data: the bytes of the file.
 
     Raises:
@@ -50,20 +45,17 @@ def from_bytes(model, data):
             warnings.simplefilter("error", UserWarning)  # with which Keras leaves layers at their initial weights
             model.load_weights(_File(data))
         # Of what the model lacks Keras says nothing; weights of another prior would be taken for those of this one.
-        num_arrays, prior = _num_arrays_and_prior(data)
+        num_arrays = _num_arrays(data)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, UserWarning) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
     # Seed generators and networks that two attributes share are stored, too, so that the model itself is the measure.
-    expected, own_prior = _num_arrays_and_prior(to_bytes(model))
-    if num_arrays != expected:
+    if num_arrays != (expected := _num_arrays(to_bytes(model))):
         raise ValueError(f"it holds {num_arrays} arrays, and the model has {expected}: it is another model's")
-    if prior not in (None, own_prior):
-        raise ValueError(f"its prior is a {prior}, and the model's a {own_prior}")
     if bad := [weight.path for weight in model.weights if not np.all(np.isfinite(weight.numpy()))]:
         raise ValueError(f"NaN or infinite values in {', '.join(bad)}")
 
 
-def _num_arrays_and_prior(data):
+def _num_arrays(data):
     count = 0
 
     def visit(name, item):
@@ -72,4 +64,4 @@ def _num_arrays_and_prior(data):
 
     with h5py.File(io.BytesIO(data), "r") as file:
         file.visititems(visit)
-        return count, file.attrs.get(_PRIOR)
+    return count

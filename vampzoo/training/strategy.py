@@ -87,11 +87,8 @@ class Workers:
         if self.is_chief and self._departure is None:
             self._departure = rendezvous.Departure(self.num)
             self._departure_port = self._departure.port
-        row = [
-            self._departure_port,
-            *numbers,
-        ]  # with the first that they tell each other goes where they will meet to leave
-        rows = self._gather(tf.constant([row], tf.float64)).numpy()
+        # With the first numbers that they tell each other goes where they will meet to leave.
+        rows = self._gather(tf.constant([[self._departure_port, *numbers]], tf.float64)).numpy()
         self._departure_port = int(rows[0, 0])
         return rows[:, 1:]
 
