@@ -76,6 +76,13 @@ def test_each_layer_hears_of_all_above_it(topdown, binary_images):
             assert (gradient is not None and np.abs(gradient).max() > 0) == above
 
 
+def test_rates_start_small_however_deep(topdown, binary_images):
+    """At the usual weights of the heads the lowest of 18 layers starts at 1e10 nats, and training dies or takes long."""
+    model = topdown(layers=18, latent_size=40, state_size=150, layer_units=150, hidden_units=300)
+    terms = model.elbo_terms(binary_images, model.draw_noise(7, random.key(1)))
+    assert max(np.mean(rate) for rate in terms.rates.values()) < 100
+
+
 def test_one_layer_is_a_vae(topdown, binary_images):
     model = topdown(layers=1, prior="standard")
     vae = models.VAE(

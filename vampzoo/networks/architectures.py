@@ -21,11 +21,11 @@ def _seeds(seed):
     return itertools.count(1000 * seed, 2)
 
 
-def gaussian_head(h, size, seeds):
-    """Affine heads for mean and log-variance, the latter clipped hard to [-6, 2]."""
+def gaussian_head(h, size, seeds, scale=1.0):
+    """Affine heads for mean and log-variance, the latter clipped hard to [-6, 2]; `scale` is that of the initial weights."""
     fan_in = h.shape[-1]
-    mean = affine(size, next(seeds), fan_in, name="mean")(h)  # [B, M]
-    log_var = affine(size, next(seeds), fan_in, name="log_var")(h)  # [B, M]
+    mean = affine(size, next(seeds), fan_in, name="mean", scale=scale)(h)  # [B, M]
+    log_var = affine(size, next(seeds), fan_in, name="log_var", scale=scale)(h)  # [B, M]
     return [mean, ops.clip(log_var, *LOG_VAR_RANGE)]
 
 
@@ -99,6 +99,10 @@ def mlp_joint_decoder(z1_size, z2_size, image_shape, likelihood, units, seed, na
 
 # === The top-down hierarchy: any number of layers, which hear of those above them through the state ===
 
+# The heads below the top start at a tenth of the usual weights, so with q(z_l|x, s_l) and p(z_l|s_l) both near N(0, 1).
+# At the usual weights a layer's means are wider than those above it, and what q and p differ by grows from layer to layer.
+_LAYER_HEAD_SCALE = 0.1
+
 
 def topdown_encoders(num, feature_size, state_size, units, size, seed):
     """`num` networks (features of x [B, F], state [B, S]) -> q(z_l|x, s_l): gated F + S -> U, heads."""
@@ -106,7 +110,7 @@ def topdown_encoders(num, feature_size, state_size, units, size, seed):
     for i in range(num):
         features, state = keras.Input((feature_size,), name="features"), keras.Input((state_size,), name="state")
         h = GatedDense(units, seed=next(seeds))([features, state])  # [B, U]
-        result.append(keras.Model([features, state], gaussian_head(h, size, seeds), name=f"q_{i}"))
+        result.append(keras.Model([features, state], gaussian_head(h, size, seeds, _LAYER_HEAD_SCALE), name=f"q_{i}"))
     return result
 
 
@@ -116,7 +120,7 @@ def topdown_priors(num, state_size, units, size, seed):
     for i in range(num):
         state = keras.Input((state_size,), name="state")
         h = GatedDense(units, seed=next(seeds))(state)  # [B, U]
-        result.append(keras.Model(state, gaussian_head(h, size, seeds), name=f"p_{i}"))
+        result.append(keras.Model(state, gaussian_head(h, size, seeds, _LAYER_HEAD_SCALE), name=f"p_{i}"))
     return result
 
 

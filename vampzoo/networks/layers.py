@@ -17,18 +17,18 @@ def split_halves(variable):
     return variable
 
 
-def uniform_fan_in(fan_in, seed):
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): all biases, and the weights of convolutions."""
-    limit = 1.0 / math.sqrt(fan_in)
+def uniform_fan_in(fan_in, seed, scale=1.0):
+    """scale U(-1/sqrt(fan_in), 1/sqrt(fan_in)): all biases, and the weights of convolutions."""
+    limit = scale / math.sqrt(fan_in)
     return keras.initializers.RandomUniform(-limit, limit, seed=seed)
 
 
-def he_normal(seed):
-    """N(0, 2/fan_in), not truncated: dense weights (He et al., 2015).
+def he_normal(seed, scale=1.0):
+    """scale N(0, 2/fan_in), not truncated: dense weights (He et al., 2015).
 
     So the published code, whose tables the paper prints, although the paper says Glorot (section 5.1).
     """
-    return keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal", seed=seed)
+    return keras.initializers.VarianceScaling(2.0 * scale**2, mode="fan_in", distribution="untruncated_normal", seed=seed)
 
 
 @keras.saving.register_keras_serializable("vampzoo")
@@ -87,10 +87,13 @@ def _repeat_to(t, num_rows):
     return t if not batch or batch == 1 or batch >= num_rows else ops.repeat(t, num_rows // batch, axis=0)
 
 
-def affine(units, seed, fan_in, name):
-    """A dense layer without activation, initialised as the paper's code does."""
+def affine(units, seed, fan_in, name, scale=1.0):
+    """A dense layer without activation, initialised as the paper's code does, times `scale`."""
     return keras.layers.Dense(
-        units, kernel_initializer=he_normal(seed), bias_initializer=uniform_fan_in(fan_in, seed + 1), name=name
+        units,
+        kernel_initializer=he_normal(seed, scale),
+        bias_initializer=uniform_fan_in(fan_in, seed + 1, scale),
+        name=name,
     )
 
 
