@@ -297,7 +297,9 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(queue, "ORDER", [*order, ((CALTECH, "vae", "standard"), 1)])
     runs_dir, results_dir = tmp_path / "runs", tmp_path / "results"
     calls = []
-    failures = queue.work(runs_dir, results_dir, train=fake_training(calls, fails=["hvae_standard_static_mnist_seed0"]))
+    queued = queue.runs(runs_dir)
+    train = fake_training(calls, fails=["hvae_standard_static_mnist_seed0"])
+    failures = queue.work(queued, runs_dir, results_dir, train=train)
     assert failures == {"hvae_standard_static_mnist_seed0": "out of luck"}
     assert calls == [
         ("hvae_vampprior_static_mnist_lr5e-4_seed0", "5e-4", False),
@@ -310,8 +312,26 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
     assert len(list(results_dir.glob("*/log_likelihoods.npz"))) == 3
     assert json.loads((results_dir / "learning_rates.json").read_text())["static_mnist hvae"]["chosen"] == "5e-4"
     again = []
-    assert not queue.work(runs_dir, results_dir, train=fake_training(again))
+    assert not queue.work(queued, runs_dir, results_dir, train=fake_training(again))
     assert again == [("hvae_standard_static_mnist_seed0", "5e-4", True)]
+
+
+def test_queue_takes_what_the_flags_leave(tmp_path):
+    flags = ("--queue", "--dry_run", f"--runs_dir={tmp_path}")
+    result = reproduce(*flags, "--datasets=static_mnist,frey_faces", "--models=vae", "--seeds=2")
+    assert result.returncode == 0, result.stderr
+    assert [line.split("/")[-1] for line in result.stdout.splitlines()] == [
+        "vae_vampprior_static_mnist_seed0",
+        "vae_standard_static_mnist_seed0",
+        *(f"vae_{prior}_frey_faces_seed{seed}" for seed in (0, 1) for prior in ("vampprior", "standard")),
+    ]
+    for wrong, message in (
+        ("--models=mvae", "--models: mvae is unknown; the valid values are: vae, hvae"),
+        ("--priors=weighted", "the queue has no run for --datasets=static_mnist --priors=weighted --seeds=3; it has"),
+        ("--seeds=0", "--seeds must be at least 1, got 0"),
+    ):
+        result = reproduce(*flags, "--datasets=static_mnist", wrong)
+        assert result.returncode == 1 and message in result.stderr, result.stderr
 
 
 def test_queue_holds_each_run_once_and_all_cells_of_the_tables():

@@ -30,7 +30,10 @@ flags.DEFINE_boolean(
     "preset_table", False, "write README.md and index.json of the zoo's folder from its presets", module_name=_WHAT
 )
 flags.DEFINE_boolean(
-    "queue", False, "all cells of the tables for dense networks, with chosen learning rates", module_name=_WHAT
+    "queue",
+    False,
+    "all cells of the tables for dense networks, or those that the flags below leave, with chosen learning rates",
+    module_name=_WHAT,
 )
 flags.DEFINE_list("datasets", None, "which rows (default: the paper's)", module_name=_WHAT)
 flags.DEFINE_list("models", None, f"of {', '.join(config.MODELS)} (default: the paper's)", module_name=_WHAT)
@@ -121,12 +124,33 @@ def main(argv):
 
 def work_through_queue(train_flags):
     """Trains the cells of the paper's tables for dense networks, one after the other; returns the exit code."""
+    check_names(FLAGS.datasets or (), FLAGS.models or (), FLAGS.priors or ())
+    runs = queue.runs(FLAGS.runs_dir, FLAGS.datasets, FLAGS.models, FLAGS.priors, FLAGS.seeds)
     if FLAGS.dry_run:
-        return dry_run(queue.runs(FLAGS.runs_dir), ())
+        return dry_run(runs, ())
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    failures = queue.work(FLAGS.runs_dir, FLAGS.out, train_flags, lambda line: print(line, file=sys.stderr, flush=True))
-    print(json.dumps({"runs": len(queue.ORDER), "failed": failures}))
+    failures = queue.work(
+        runs, FLAGS.runs_dir, FLAGS.out, train_flags, lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    print(json.dumps({"runs": len(runs), "failed": failures}))
     return 1 if failures else 0
+
+
+def check_names(names, models, priors):
+    """Of datasets, models and priors, and the number of seeds.
+
+    Raises:
+        InvalidValue: for one that is unknown.
+    """
+    for flag, values, valid in (
+        ("datasets", names, datasets.DATASETS),
+        ("models", models, config.MODELS),
+        ("priors", priors, cells.COLUMNS),
+    ):
+        if unknown := [value for value in values if value not in valid]:
+            raise InvalidValue(f"--{flag}: {', '.join(unknown)} is unknown; the valid values are: {', '.join(valid)}")
+    if FLAGS.seeds < 1:
+        raise InvalidValue(f"--seeds must be at least 1, got {FLAGS.seeds}")
 
 
 def chosen_cells(what):
@@ -137,15 +161,7 @@ def chosen_cells(what):
     """
     given = (FLAGS.datasets, FLAGS.models, FLAGS.priors)
     names, models, priors = (value or default for value, default in zip(given, _DEFAULTS[what], strict=True))
-    for flag, values, valid in (
-        ("datasets", names, datasets.DATASETS),
-        ("models", models, config.MODELS),
-        ("priors", priors, cells.COLUMNS),
-    ):
-        if unknown := [value for value in values if value not in valid]:
-            raise InvalidValue(f"--{flag}: {', '.join(unknown)} is unknown; the valid values are: {', '.join(valid)}")
-    if FLAGS.seeds < 1:
-        raise InvalidValue(f"--seeds must be at least 1, got {FLAGS.seeds}")
+    check_names(names, models, priors)
     if not all(k.isdecimal() and int(k) > 0 for k in FLAGS.num_components):
         raise InvalidValue(f"--num_components takes positive integers, got {','.join(FLAGS.num_components)}")
     components = [int(k) for k in FLAGS.num_components] if what in ("figure 2", "figure 3") else [None]

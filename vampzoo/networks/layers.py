@@ -28,7 +28,9 @@ def he_normal(seed, scale=1.0):
 
     So the published code, whose tables the paper prints, although the paper says Glorot (section 5.1).
     """
-    return keras.initializers.VarianceScaling(2.0 * scale**2, mode="fan_in", distribution="untruncated_normal", seed=seed)
+    return keras.initializers.VarianceScaling(
+        2.0 * scale**2, mode="fan_in", distribution="untruncated_normal", seed=seed
+    )
 
 
 @keras.saving.register_keras_serializable("vampzoo")

@@ -19,6 +19,7 @@ TRIAL_PRIOR = (
     "vampprior"  # whose choice serves the other priors of its dataset and model, so that these differ in it alone
 )
 LEARNING_RATES = "learning_rates.json"
+_FLAGS = ("datasets", "models", "priors")
 
 _CALTECH = [("caltech101_silhouettes", model, prior) for model in ("hvae", "vae") for prior in cells.COLUMNS]
 _FREY = [("frey_faces", model, prior) for model in ("hvae", "vae") for prior in ("vampprior", "standard")]
@@ -35,10 +36,33 @@ ORDER = [(cell, 0) for cell in [*_MNIST, *_FREY, *_CALTECH]]
 ORDER += [(cell, seed) for seed in (1, 2) for cell in [*_FREY, *_CALTECH]]
 
 
-def runs(runs_dir):
-    """The runs of the queue, in its order."""
-    made = ((cells.Cell(*cell), seed) for cell, seed in ORDER)
-    return [cells.Run(cell, seed, pathlib.Path(runs_dir, f"{cell.name}_seed{seed}")) for cell, seed in made]
+def runs(runs_dir, datasets=None, models=None, priors=None, seeds=3):
+    """The runs of the queue, in its order.
+
+    Args:
+        runs_dir: where run folders are and are made.
+        datasets: names; of these alone. So also `models` and `priors`.
+        seeds: of the seeds below this alone.
+
+    Raises:
+        InvalidValue: if none is left.
+    """
+    wanted = (datasets, models, priors)
+    order = [
+        (cells.Cell(*cell), seed)
+        for cell, seed in ORDER
+        if seed < seeds and all(names is None or name in names for name, names in zip(cell, wanted, strict=True))
+    ]
+    if not order:
+        flags = [f"--{flag}={','.join(names)}" for flag, names in zip(_FLAGS, wanted, strict=True) if names]
+        valid = "; ".join(f"{dataset}: {', '.join(_of(dataset))}" for dataset in dict.fromkeys(c[0] for c, _ in ORDER))
+        raise InvalidValue(f"the queue has no run for {' '.join(flags)} --seeds={seeds}; it has {valid}")
+    return [cells.Run(cell, seed, pathlib.Path(runs_dir, f"{cell.name}_seed{seed}")) for cell, seed in order]
+
+
+def _of(dataset):
+    """What the queue has of a dataset, "MODEL PRIOR" each."""
+    return dict.fromkeys(f"{model} {prior}" for (name, model, prior), _ in ORDER if name == dataset)
 
 
 def learning_rate(run, runs_dir, train_flags=(), train=cells.train):
@@ -85,12 +109,13 @@ def _trial_run(cell, rate, runs_dir):
     return cells.Run(cell, 0, pathlib.Path(runs_dir, "rates", f"{cell.name}_lr{rate}_seed0"))
 
 
-def work(runs_dir, results_dir, train_flags=(), report=print, train=cells.train):
+def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cells.train):
     """Takes the runs in order until all are complete; one that fails is said and passed over.
 
     Args:
+        queued: what `runs` gives.
         runs_dir: where run folders are made, outside of any working tree.
-        results_dir: where the record of each complete run goes.
+        results_dir: where the record of each complete run goes, and the learning rates.
         train_flags: further flags of vampzoo.train, such as where the data is.
         report: called with a line for each run.
         train: as `vampzoo.paper.cells.train`.
@@ -100,7 +125,8 @@ def work(runs_dir, results_dir, train_flags=(), report=print, train=cells.train)
     """
     pathlib.Path(runs_dir, "rates").mkdir(parents=True, exist_ok=True)
     failures = {}
-    for run in runs(runs_dir):
+    rates = pathlib.Path(runs_dir, LEARNING_RATES)
+    for run in queued:
         try:
             if run.state() != "complete":
                 rate = learning_rate(run, runs_dir, train_flags, train)
@@ -108,12 +134,11 @@ def work(runs_dir, results_dir, train_flags=(), report=print, train=cells.train)
                 report(f"{run.folder.name}, learning rate {rate}")
                 train(run, [*train_flags, f"--learning_rate={rate}"])
             records.keep(run.folder, results_dir)
+            if rates.is_file():
+                files.write_text(pathlib.Path(results_dir, LEARNING_RATES), rates.read_text())
         except (InvalidValue, OSError) as error:
             failures[run.folder.name] = str(error)
             report(f"{run.folder.name}: {error}")
-    rates = pathlib.Path(runs_dir, LEARNING_RATES)
-    if rates.is_file():
-        shutil.copyfile(rates, pathlib.Path(results_dir, LEARNING_RATES))
     return failures
 
 
