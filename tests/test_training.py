@@ -88,6 +88,7 @@ def test_best_weights_only_change_when_validation_improves(tmp_path, monkeypatch
         {"mixed_precision": "float16", "optimizer": "adam"},
         {"q_dropout": 0.25, "p_dropout": 0.5, "objective": "iwae", "objective_samples": 2},
         {"objective": "iwae", "objective_samples": 2, "selection": "importance_bound", "selection_samples": 3},
+        {"objective": "iwae", "objective_samples": 3, "one_sample_epochs": 3},
     ],
 )
 def test_resumed_run_is_the_uninterrupted_one(tmp_path, changes):
@@ -134,7 +135,7 @@ def test_averaged_weights_get_statistics_of_their_own(tmp_path):
     batches = []
     momentum = norms[0].momentum
     for step in range(4):
-        x, _, noise, _ = steps._global_batch(order, tf.constant(3), tf.constant(step))
+        x, _, noise, _ = steps._global_batch(order, tf.constant(3), tf.constant(step), 1)
         for norm in norms:
             norm.momentum = 0.0
         model.elbo_terms(x, noise, training=True)
@@ -227,6 +228,25 @@ def test_an_epoch_is_the_same_however_it_is_cut(tmp_path):
     assert_same(*sums)
 
 
+@pytest.mark.parametrize("epoch, as_with", [(1, "one"), (2, "three")])
+def test_the_first_epochs_have_one_sample_and_the_others_k(tmp_path, epoch, as_with):
+    three = {"objective": "iwae", "objective_samples": 3}
+    results = {}
+    for name, changes in {"one": {}, "three": three, "first one": {**three, "one_sample_epochs": 1}}.items():
+        trainer = tiny_run.trainer(tmp_path / name, config=tiny_run.training_config(**changes))
+        sums = trainer.steps.run(*map(tf.constant, (epoch, 0, 5, 0.5)), tf.zeros([2], tf.float64))
+        results[name] = [sums.numpy(), *tiny_run.weights(trainer.model)]
+    assert np.any(results["one"][0] != results["three"][0])
+    for actual, expected in zip(results["first one"], results[as_with], strict=True):
+        # Not bit for bit: the ELBO, and the bound of one sample, which is the same, are computed in different ways.
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_sample_epochs_need_samples_after_them():
+    with pytest.raises(vampzoo.errors.InvalidValue, match="one_sample_epochs=5 needs objective_samples of at least 2"):
+        tiny_run.training_config(one_sample_epochs=5)
+
+
 def test_pseudo_inputs_from_data_are_spread_over_the_data(tmp_path):
     """The first rows of a user's file may all be of one class."""
     config = tiny_run.training_config(epochs=1, pseudo_inputs_from_data=True)
@@ -267,7 +287,7 @@ def test_every_image_is_used_once_an_epoch_and_the_partial_batch_counts_by_its_s
     steps, seen = trainer.steps, []
     order = random.permutation(37, random.fold_in(random.key(0), 0, 1))
     for step in range(steps.steps_per_epoch):
-        x, weights, _, _ = steps._global_batch(order, tf.constant(1), tf.constant(step))
+        x, weights, _, _ = steps._global_batch(order, tf.constant(1), tf.constant(step), 1)
         seen.append(x.numpy()[weights.numpy() == 1])
     assert [len(s) for s in seen] == [8, 8, 8, 8, 5]
     assert sorted(x.tobytes() for x in np.concatenate(seen)) == sorted(x.tobytes() for x in trainer.dataset.train)
@@ -276,7 +296,7 @@ def test_every_image_is_used_once_an_epoch_and_the_partial_batch_counts_by_its_s
 def test_dynamic_images_are_drawn_anew_at_each_use(tmp_path):
     trainer = tiny_run.trainer(tmp_path, data=tiny_run.dataset(dynamic=True))
     order = tf.range(37)
-    draws = [trainer.steps._global_batch(order, tf.constant(e), tf.constant(0))[0].numpy() for e in (1, 2, 1)]
+    draws = [trainer.steps._global_batch(order, tf.constant(e), tf.constant(0), 1)[0].numpy() for e in (1, 2, 1)]
     assert set(np.unique(draws)) == {0.0, 1.0}
     assert not np.array_equal(draws[0], draws[1])
     np.testing.assert_array_equal(draws[0], draws[2])

@@ -164,6 +164,7 @@ class TrainingConfig:
         learning_rate_decay_epochs: over which the learning rate falls to 0 along half a cosine; 0: it stays.
         objective: one of `OBJECTIVES`: what is maximised.
         objective_samples: k, how many samples of the latents a step draws for each image.
+        one_sample_epochs: epochs at the start in which it draws one, whatever k: cheap steps first (0: none).
         selection: one of `SELECTIONS`: on what of the validation images the best weights are chosen.
         selection_samples: how many samples of the latents validation draws for each image.
         optimizer: one of `OPTIMIZERS`.
@@ -190,6 +191,7 @@ class TrainingConfig:
     learning_rate_decay_epochs: int = 0
     objective: str = "elbo"
     objective_samples: int = 1
+    one_sample_epochs: int = 0
     selection: str = "elbo"
     selection_samples: int = 1
     optimizer: str = "normalized_adam"
@@ -203,11 +205,15 @@ class TrainingConfig:
 
     def __post_init__(self):
         least_values = {"epochs": 1, "warmup_epochs": 0, "patience": 0, "batch_size": 1, "seed": 0}
-        least_values |= {"learning_rate_decay_epochs": 0, "objective_samples": 1}
+        least_values |= {"learning_rate_decay_epochs": 0, "objective_samples": 1, "one_sample_epochs": 0}
         least_values |= {"selection_samples": 2 if self.selection == "importance_bound" else 1}
         for field, least in least_values.items():
             if getattr(self, field) < least:
                 raise InvalidValue(f"{field} must be at least {least}, got {getattr(self, field)}")
+        if self.one_sample_epochs and self.objective_samples == 1:
+            raise InvalidValue(
+                f"one_sample_epochs={self.one_sample_epochs} needs objective_samples of at least 2, for later epochs, got 1"
+            )
         if not 0 < self.learning_rate < math.inf:
             raise InvalidValue(f"learning_rate must be positive and finite, got {self.learning_rate}")
         for field, valid in (

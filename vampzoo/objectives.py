@@ -36,6 +36,15 @@ def beta(epoch, warmup_epochs):
     return min(1.0, epoch / warmup_epochs) if warmup_epochs > 0 else 1.0
 
 
+def samples_in(epoch, one_sample_epochs, num_samples):
+    """k of an epoch, counted from 1: 1 in the first `one_sample_epochs`, then `num_samples`.
+
+    With one sample both objectives are the ELBO, whose steps cost least. A bound of several is worth its cost when q is near
+    the posterior, so late in training.
+    """
+    return 1 if epoch <= one_sample_epochs else num_samples
+
+
 def beta_elbo_loss(terms, beta):
     """distortion + beta * rate per example, [B]: the negative of Eq. 3's summand, with warm-up (section 5.1)."""
     return terms.distortion + beta * terms.rate

@@ -113,6 +113,12 @@ flags.DEFINE_integer(
     "k: how many samples of the latents a step draws for each image; the cost grows with k",
     module_name=_TRAINING,
 )
+flags.DEFINE_integer(
+    "one_sample_epochs",
+    _DEFAULTS.one_sample_epochs,
+    "epochs at the start with one sample for each image, before --objective_samples: the ELBO first (0: none)",
+    module_name=_TRAINING,
+)
 flags.DEFINE_enum(
     "selection",
     _DEFAULTS.selection,

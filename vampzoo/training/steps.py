@@ -13,7 +13,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from vampzoo import random
+from vampzoo import objectives, random
 from vampzoo.models.fitting import losses_and_terms
 from vampzoo.networks.layers import every_layer
 from vampzoo.training.dropout import UnitDropout
@@ -34,6 +34,7 @@ class TrainingSteps:
         seed: integer.
         objective: one of `vampzoo.config.OBJECTIVES`.
         num_samples: k.
+        one_sample_epochs: in the first so many epochs k is 1.
         dropout: a `vampzoo.training.dropout.UnitDropout`; None for none.
         dynamic: whether images are intensities, to be binarised anew at each use.
         strategy: a `tf.distribute` strategy.
@@ -53,12 +54,15 @@ class TrainingSteps:
         jit_compile,
         objective="elbo",
         num_samples=1,
+        one_sample_epochs=0,
         dropout=None,
     ):
         self.model = model
         self.optimizer = optimizer
         self.objective = objective
-        self.num_samples = num_samples
+        self._samples_in = functools.partial(
+            objectives.samples_in, one_sample_epochs=one_sample_epochs, num_samples=num_samples
+        )
         self.dropout = dropout or UnitDropout(model)
         self.strategy = strategy
         self.num_images = len(images)
@@ -81,20 +85,25 @@ class TrainingSteps:
             self._replica_step = functools.partial(self._step, compiled(self._gradients))
             self._replica_statistics = self._update_statistics
 
-    @tf.function
     def run(self, epoch, first, last, beta, sums):
         """Runs steps [first, last) of an epoch (scalar tensors).
 
         Args:
+            epoch: counted from 1; decides order, binarisation, noise and k.
             sums: float64 [1 + L], what the steps before came to. It is carried through, so that an epoch adds up to the
                 same bits however it is cut.
 
         Returns:
             float64 [1 + L]: `sums` and, over the images of these steps, distortion and each layer's rate, nats.
         """
+        return self._run(epoch, first, last, beta, sums, self._samples_in(int(epoch)))
+
+    @tf.function
+    def _run(self, epoch, first, last, beta, sums, num_samples):
+        """`run`, with k as a Python integer: each has a graph of its own."""
         order = random.permutation(self.num_images, random.fold_in(self._seed, ORDER, epoch))  # [N]
         for step in tf.range(first, last):
-            x, weights, noise, masks = self._global_batch(order, epoch, step)
+            x, weights, noise, masks = self._global_batch(order, epoch, step, num_samples)
             replica_sums = self.strategy.run(self._on_replica, args=(x, weights, noise, masks, beta))
             sums += tf.cast(self.strategy.reduce(tf.distribute.ReduceOp.SUM, replica_sums, axis=None), tf.float64)
         return sums
@@ -110,13 +119,13 @@ class TrainingSteps:
             epoch: integer, whose order, binarisation and noise are drawn.
         """
         if self._norms:
-            self._estimate_statistics(tf.constant(epoch))
+            self._estimate_statistics(tf.constant(epoch), self._samples_in(epoch))
 
     @tf.function
-    def _estimate_statistics(self, epoch):
+    def _estimate_statistics(self, epoch, num_samples):
         order = random.permutation(self.num_images, random.fold_in(self._seed, ORDER, epoch))  # [N]
         for step in tf.range(min(self.steps_per_epoch, MAX_STATISTICS_STEPS)):
-            x, _, noise, _ = self._global_batch(order, epoch, step)
+            x, _, noise, _ = self._global_batch(order, epoch, step, num_samples)
             kept = tf.cast(step, tf.float32) / tf.cast(step + 1, tf.float32)  # share of the batches before, for a mean
             self.strategy.run(self._statistics_on_replica, args=(x, noise, kept))
 
@@ -127,7 +136,7 @@ class TrainingSteps:
     def _update_statistics(self, x, noise, kept):
         with self._momentum(kept):
             prior_parameters = self.model.prior_parameters()
-            self.model.elbo_terms(x, noise, prior_parameters, training=True, num_samples=self.num_samples)
+            self.model.elbo_terms(x, noise, prior_parameters, training=True, num_samples=_samples_of(x, noise))
 
     @contextlib.contextmanager
     def _momentum(self, value):
@@ -141,7 +150,7 @@ class TrainingSteps:
             for norm, momentum in zip(self._norms, before, strict=True):
                 norm.momentum = momentum
 
-    def _global_batch(self, order, epoch, step):
+    def _global_batch(self, order, epoch, step, num_samples):
         """Of one step: images [R rows, H, W, C], weights [R rows] (0 for padding), noise {layer: [R rows k, M]} and
         masks of dropout, [R rows, O] each."""
         position = step * self.batch_size + tf.range(self.batch_size)  # [B]
@@ -150,7 +159,7 @@ class TrainingSteps:
         if self._dynamic:
             x = random.bernoulli(x, random.fold_in(self._seed, BINARISATION, epoch, step))
         noise = self.model.draw_noise(
-            self.batch_size * self.num_samples, random.fold_in(self._seed, NOISE, epoch, step)
+            self.batch_size * num_samples, random.fold_in(self._seed, NOISE, epoch, step)
         )  # [B k, M] a layer
         masks = self.dropout.draw(self.batch_size, random.fold_in(self._seed, DROPOUT, epoch, step))
         batch = (x, weights, noise, masks)
@@ -194,7 +203,7 @@ class TrainingSteps:
                     prior_parameters,
                     beta,
                     objective=self.objective,
-                    num_samples=self.num_samples,
+                    num_samples=_samples_of(x, noise),
                     training=True,
                 )  # [R rows], terms of [R rows, k]
             loss = share * tf.reduce_sum(weights * losses)
@@ -203,3 +212,8 @@ class TrainingSteps:
         means = (tf.reduce_mean(t, axis=1) for t in (terms.distortion, *terms.rates.values()))  # [R rows] each
         sums = tf.stack([tf.reduce_sum(weights * t) for t in means])  # [1 + L]
         return gradients, sums
+
+
+def _samples_of(x, noise):
+    """k, from x [B, H, W, C] and noise {layer: [B k, M]}."""
+    return next(iter(noise.values())).shape[0] // x.shape[0]

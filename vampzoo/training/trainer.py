@@ -87,6 +87,7 @@ class Trainer:
             seed=config.seed,
             objective=config.objective,
             num_samples=config.objective_samples,
+            one_sample_epochs=config.one_sample_epochs,
             dropout=UnitDropout(self.model, config.q_dropout, config.p_dropout),
             dynamic=dataset.spec.dynamic,
             strategy=strategy,

@@ -206,7 +206,8 @@ def _departures(training):
     """What the paper's models were not trained with."""
     used = []
     if training.get("objective") == "iwae":
-        used.append(f"importance-weighted objective of {training['objective_samples']} samples")
+        after = f" after {first} epochs of one" if (first := training.get("one_sample_epochs")) else ""
+        used.append(f"importance-weighted objective of {training['objective_samples']} samples{after}")
     names = ("weight_decay", "ema_momentum", "q_dropout", "p_dropout")
     used += [f"{name} {training[name]:g}" for name in names if training.get(name)]
     return f"Not as in the paper: {', '.join(used)}. " if used else ""
