@@ -36,7 +36,7 @@ def log_normal(z, mean, log_var):
     return -0.5 * np.sum(np.log(2 * np.pi) + log_var + (z - mean) ** 2 / np.exp(log_var), axis=-1)
 
 
-@pytest.mark.parametrize("decoder", ["linear", "gated"])
+@pytest.mark.parametrize("decoder", ["linear", "gated", "deep"])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_log_weight_is_the_sum_of_the_factors(topdown, binary_images, layers, shared, decoder):
@@ -61,6 +61,12 @@ def test_log_weight_is_the_sum_of_the_factors(topdown, binary_images, layers, sh
     for name, rate in rates.items():
         np.testing.assert_allclose(terms.rates[name], rate, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(terms.log_weight, log_p_x - sum(rates.values()), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("decoder, gated_layers", [("linear", 0), ("gated", 1), ("deep", 2)])
+def test_the_decoder_has_as_many_gated_layers_as_its_name_says(topdown, decoder, gated_layers):
+    layers = topdown(layers=2, decoder=decoder).p_x_network.layers
+    assert sum(isinstance(layer, vampzoo.networks.GatedDense) for layer in layers) == gated_layers
 
 
 def test_each_layer_hears_of_all_above_it(topdown, binary_images):
@@ -138,7 +144,7 @@ def test_weights_survive_a_file(topdown, binary_images, tmp_path, shared):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("decoder", ["linear", "gated"])
+@pytest.mark.parametrize("decoder", ["linear", "gated", "deep"])
 def test_every_weight_gets_a_gradient(topdown, binary_images, shared, decoder):
     model = topdown(shared_layers=shared, decoder=decoder, weighted=True)
     with tf.GradientTape() as tape:
@@ -200,7 +206,7 @@ def test_active_units_of_each_layer(topdown, binary_images):
         ({"latent_size": -1}, "latent_size must be a positive integer, got -1"),
         ({"state_size": 2.0}, "state_size must be a positive integer, got 2.0"),
         ({"layer_units": 0}, "layer_units must be a positive integer"),
-        ({"decoder": "deep"}, "decoder='deep' is unknown; the valid values are: linear, gated"),
+        ({"decoder": "conv"}, "decoder='conv' is unknown; the valid values are: linear, gated, deep"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -229,7 +235,7 @@ def test_lists_that_do_not_fit(topdown):
             q_layers=networks.topdown_encoders(1, 8, 5, 4, 2, 2),
             p_layers=networks.topdown_priors(2, 5, 4, 2, 3),
             state_maps=networks.state_maps(3, 6, 2, 5, 4),
-            p_x=networks.state_decoder(5, (4, 5, 1), "bernoulli", None, 5),
+            p_x=networks.state_decoder(5, (4, 5, 1), "bernoulli", [], 5),
             prior=priors.StandardNormal(2),
             likelihood="bernoulli",
         )

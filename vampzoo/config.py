@@ -22,7 +22,7 @@ PRIOR_TITLES = {
     "vampprior_data": "VampPrior, data",
 }
 NUM_COMPONENTS = 500  # K in most of the paper's experiments
-DECODERS = ("linear", "gated")
+DECODERS = ("linear", "gated", "deep")
 MAX_LAYERS = 100
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 
@@ -37,13 +37,13 @@ class ModelConfig:
         num_components: K of a mixture prior.
         likelihood: one of `LIKELIHOODS`.
         image_shape: (H, W, C).
-        hidden_units: width of every gated dense layer; of `topdown_hvae`, of those on images and of a gated decoder.
+        hidden_units: width of every gated dense layer; of `topdown_hvae`, of those on images and of a gated or deep decoder.
         z1_size, z2_size: latents of the lower and upper layer; `vae` has z2 alone in size, and calls it z.
         layers, latent_size: L stochastic layers of M latents each; this and the following are of `topdown_hvae` alone.
         state_size: S, what a factor hears of all latents above it.
         layer_units: width of the gated dense layers between the latents.
         shared_layers: whether the layers below the top share their weights.
-        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer.
+        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer, or two.
         pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
 
     Raises:

@@ -65,7 +65,7 @@ flags.DEFINE_enum(
     "decoder",
     "linear",
     config.DECODERS,
-    "p(x|state) of --model=topdown_hvae: affine, or with one gated layer",
+    "p(x|state) of --model=topdown_hvae: affine, or with one gated layer, or two",
     module_name=_MODEL,
 )
 flags.DEFINE_float(

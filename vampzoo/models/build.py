@@ -1,6 +1,7 @@
 """From a `ModelConfig` to a model with the paper's networks."""
 
 from vampzoo import memory, networks, priors
+from vampzoo.config import DECODERS
 from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.pixel_hvae import PixelHVAE
@@ -137,7 +138,7 @@ def _topdown_hvae(config, prior, seeds):
     q_layers = networks.topdown_encoders(num, units, state_size, config.layer_units, size, next(seeds))
     p_layers = networks.topdown_priors(num, state_size, config.layer_units, size, next(seeds))
     state_maps = networks.state_maps(1 + num, config.layers * size, size, state_size, next(seeds))
-    decoder_units = units if config.decoder == "gated" else None
+    decoder_units = [units] * DECODERS.index(config.decoder)  # none, one or two gated layers
     return TopDownHVAE(
         q_top=networks.mlp_image_encoder(shape, units, size, next(seeds), name="q_top"),
         q_features=networks.mlp_image_features(shape, units, next(seeds), name="q_features"),

@@ -13,10 +13,11 @@ the latents above it is the state, a linear layer of theirs:
     s_l = sum_{j>l} (z_j A_j + a_j)                                     [B, S]
     p(z_l|s_l):     one gated layer on s_l, heads
     q(z_l|x, s_l):  one gated layer on features of x and s_l, heads
-    p(x|s_0):       affine, or one gated layer and then affine
+    p(x|s_0):       affine, or one or two gated layers and then affine
 
 With L = 2 and a gated p(x|s_0) this is close to the HVAE, which differs in that z1 and z2 each pass a gated layer of their
 own, in place of the affine z_j A_j, before they meet, and in that p(z1|z2) and p(x|z1, z2) so have two gated layers.
+With two in p(x|s_0), what is left of the difference is in the maps and in p(z1|z2).
 
 Dimensions: B batch, k samples, L layers, M latents of each, S state.
 """

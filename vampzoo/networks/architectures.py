@@ -137,10 +137,12 @@ def state_maps(num, fan_in, size, state_size, seed):
 
 
 def state_decoder(state_size, image_shape, likelihood, units, seed, name="p_x"):
-    """state [B, S] -> p(x|s_0): out S -> D, after a gated layer S -> `units` unless that is None."""
+    """state [B, S] -> p(x|s_0): a gated layer for each width U in `units`, none for an affine p(x|s_0), then out U -> D."""
     seeds = _seeds(seed)
     state = keras.Input((state_size,), name="state")
-    h = state if units is None else GatedDense(units, seed=next(seeds))(state)
+    h = state
+    for width in units:
+        h = GatedDense(width, seed=next(seeds))(h)  # [B, U]
     return keras.Model(state, image_head(h, image_shape, likelihood, seeds), name=name)
 
 
