@@ -299,6 +299,8 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
     calls = []
     queued = queue.runs(runs_dir)
     train = fake_training(calls, fails=["hvae_standard_static_mnist_seed0"])
+    results_dir.mkdir()
+    (results_dir / "learning_rates.json").write_text('{"omniglot vae": {"chosen": "1e-4"}}')  # found on another machine
     failures = queue.work(queued, runs_dir, results_dir, train=train)
     assert failures == {"hvae_standard_static_mnist_seed0": "out of luck"}
     assert calls == [
@@ -310,7 +312,8 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
         ("vae_standard_caltech101_silhouettes_seed1", "1e-4", True),  # by whole runs
     ]
     assert len(list(results_dir.glob("*/log_likelihoods.npz"))) == 3
-    assert json.loads((results_dir / "learning_rates.json").read_text())["static_mnist hvae"]["chosen"] == "5e-4"
+    rates = json.loads((results_dir / "learning_rates.json").read_text())
+    assert {name: rate["chosen"] for name, rate in rates.items()} == {"omniglot vae": "1e-4", "static_mnist hvae": "5e-4"}
     again = []
     assert not queue.work(queued, runs_dir, results_dir, train=fake_training(again))
     assert again == [("hvae_standard_static_mnist_seed0", "5e-4", True)]

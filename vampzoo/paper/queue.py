@@ -135,11 +135,18 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
                 train(run, [*train_flags, f"--learning_rate={rate}"])
             records.keep(run.folder, results_dir)
             if rates.is_file():
-                files.write_text(pathlib.Path(results_dir, LEARNING_RATES), rates.read_text())
+                _keep_rates(rates, pathlib.Path(results_dir, LEARNING_RATES))
         except (InvalidValue, OSError) as error:
             failures[run.folder.name] = str(error)
             report(f"{run.folder.name}: {error}")
     return failures
+
+
+def _keep_rates(found, record):
+    """Adds what these runs found to the record, which may hold what others did, elsewhere."""
+    known = json.loads(record.read_text()) if record.is_file() else {}
+    known |= json.loads(found.read_text())
+    files.write_text(record, json.dumps(dict(sorted(known.items())), indent=2) + "\n")
 
 
 def _start_from_trial(run, rate, runs_dir):
