@@ -313,7 +313,10 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
     ]
     assert len(list(results_dir.glob("*/log_likelihoods.npz"))) == 3
     rates = json.loads((results_dir / "learning_rates.json").read_text())
-    assert {name: rate["chosen"] for name, rate in rates.items()} == {"omniglot vae": "1e-4", "static_mnist hvae": "5e-4"}
+    assert {name: rate["chosen"] for name, rate in rates.items()} == {
+        "omniglot vae": "1e-4",
+        "static_mnist hvae": "5e-4",
+    }
     again = []
     assert not queue.work(queued, runs_dir, results_dir, train=fake_training(again))
     assert again == [("hvae_standard_static_mnist_seed0", "5e-4", True)]
