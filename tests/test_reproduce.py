@@ -320,6 +320,10 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
     again = []
     assert not queue.work(queued, runs_dir, results_dir, train=fake_training(again))
     assert again == [("hvae_standard_static_mnist_seed0", "5e-4", True)]
+    shutil.rmtree(results_dir / "hvae_mog_static_mnist_seed0")
+    elsewhere, new = [], tmp_path / "of another machine"
+    assert not queue.work(queue.runs(new), new, results_dir, train=fake_training(elsewhere))
+    assert elsewhere == [("hvae_mog_static_mnist_seed0", "5e-4", True)]  # what the records lack, at the rate they hold
 
 
 def test_queue_takes_what_the_flags_leave(tmp_path):

@@ -112,6 +112,8 @@ def _trial_run(cell, rate, runs_dir):
 def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cells.train):
     """Takes the runs in order until all are complete; one that fails is said and passed over.
 
+    A run that was made on another machine, of which there is a record alone, is complete; so are its learning rates.
+
     Args:
         queued: what `runs` gives.
         runs_dir: where run folders are made, outside of any working tree.
@@ -125,9 +127,15 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
     """
     pathlib.Path(runs_dir, "rates").mkdir(parents=True, exist_ok=True)
     failures = {}
-    rates = pathlib.Path(runs_dir, LEARNING_RATES)
+    rates, recorded_rates = pathlib.Path(runs_dir, LEARNING_RATES), pathlib.Path(results_dir, LEARNING_RATES)
+    if recorded_rates.is_file():
+        _keep_rates(recorded_rates, rates)
     for run in queued:
         try:
+            record = cells.Run(run.cell, run.seed, pathlib.Path(results_dir, run.folder.name))
+            if not run.folder.exists() and record.state() == "complete":
+                report(f"{run.folder.name}: recorded in {results_dir}")
+                continue
             if run.state() != "complete":
                 rate = learning_rate(run, runs_dir, train_flags, train)
                 _start_from_trial(run, rate, runs_dir)
@@ -135,7 +143,7 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
                 train(run, [*train_flags, f"--learning_rate={rate}"])
             records.keep(run.folder, results_dir)
             if rates.is_file():
-                _keep_rates(rates, pathlib.Path(results_dir, LEARNING_RATES))
+                _keep_rates(rates, recorded_rates)
         except (InvalidValue, OSError) as error:
             failures[run.folder.name] = str(error)
             report(f"{run.folder.name}: {error}")
@@ -143,7 +151,7 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
 
 
 def _keep_rates(found, record):
-    """Adds what these runs found to the record, which may hold what others did, elsewhere."""
+    """Adds learning rates to a file, which may hold others."""
     known = json.loads(record.read_text()) if record.is_file() else {}
     known |= json.loads(found.read_text())
     files.write_text(record, json.dumps(dict(sorted(known.items())), indent=2) + "\n")
