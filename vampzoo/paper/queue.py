@@ -132,8 +132,7 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
         _keep_rates(recorded_rates, rates)
     for run in queued:
         try:
-            record = cells.Run(run.cell, run.seed, pathlib.Path(results_dir, run.folder.name))
-            if not run.folder.exists() and record.state() == "complete":
+            if recorded(run, results_dir) is not run:
                 report(f"{run.folder.name}: recorded in {results_dir}")
                 continue
             if run.state() != "complete":
@@ -148,6 +147,12 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
             failures[run.folder.name] = str(error)
             report(f"{run.folder.name}: {error}")
     return failures
+
+
+def recorded(run, results_dir):
+    """The record of a run that has no folder here and was complete elsewhere, as a run; any other run is given back."""
+    record = cells.Run(run.cell, run.seed, pathlib.Path(results_dir, run.folder.name))
+    return record if not run.folder.exists() and record.state() == "complete" else run
 
 
 def _keep_rates(found, record):
