@@ -36,25 +36,34 @@ def log_normal(z, mean, log_var):
     return -0.5 * np.sum(np.log(2 * np.pi) + log_var + (z - mean) ** 2 / np.exp(log_var), axis=-1)
 
 
+def share_of(z, weights):
+    """What a layer adds to the state: affine, or where the map has twice its units one gated layer."""
+    a, b = weights
+    affine = z @ a + b
+    return affine if affine.shape[1] == SIZES["state_size"] else affine[:, :5] / (1 + np.exp(-affine[:, 5:]))
+
+
 @pytest.mark.parametrize("decoder", ["linear", "gated", "deep"])
+@pytest.mark.parametrize("maps", ["linear", "gated"])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_log_weight_is_the_sum_of_the_factors(topdown, binary_images, layers, shared, decoder):
-    model = topdown(layers=layers, shared_layers=shared, decoder=decoder)
+def test_log_weight_is_the_sum_of_the_factors(topdown, binary_images, layers, shared, maps, decoder):
+    model = topdown(layers=layers, shared_layers=shared, state_maps=maps, decoder=decoder)
     assert list(model.latent_sizes.items()) == [(f"z{i}", 2) for i in range(layers, 0, -1)]
     noise = model.draw_noise(7, random.key(1))
     terms = model.elbo_terms(binary_images, noise)
     z, log_q = draw(model.q_top(binary_images), noise[f"z{layers}"])
     rates = {f"z{layers}": log_q - model.prior().log_prob(z).numpy()}
     latents = [z]
-    maps = [[w.numpy() for w in network.weights] for network in model.state_maps]  # A_l and a_l
+    weights = [[w.numpy() for w in network.weights] for network in model.state_maps]  # A_l and a_l
+    assert all(a.shape[1] == (10 if maps == "gated" else 5) for a, _ in weights)
     for layer in range(layers - 1, 0, -1):
-        state = tf.constant(sum(z @ a + b for z, (a, b) in zip(latents, maps, strict=False)))
+        state = tf.constant(sum(map(share_of, latents, weights[: len(latents)])))
         z, log_q = draw(model.q_z(layer, model.q_features(binary_images), state), noise[f"z{layer}"])
         p = model.p_z(layer, state)
         rates[f"z{layer}"] = log_q - log_normal(z, p.loc.numpy(), p.log_var.numpy())
         latents.append(z)
-    state = tf.constant(sum(z @ a + b for z, (a, b) in zip(latents, maps, strict=True)))
+    state = tf.constant(sum(map(share_of, latents, weights)))
     logits = np.clip(model.p_x_network(state).numpy(), -11.5129, 11.5129)
     log_p_x = np.sum(binary_images * logits - np.logaddexp(0, logits), axis=(1, 2, 3))
     assert list(terms.rates) == list(model.latent_sizes)
@@ -87,6 +96,17 @@ def test_rates_start_small_however_deep(topdown, binary_images):
     model = topdown(layers=18, latent_size=40, state_size=150, layer_units=150, hidden_units=300)
     terms = model.elbo_terms(binary_images, model.draw_noise(7, random.key(1)))
     assert max(np.mean(rate) for rate in terms.rates.values()) < 100
+
+
+def test_heads_below_the_top_start_at_the_scale_asked_for(topdown):
+    usual, small = (topdown(layer_head_scale=scale) for scale in (1.0, 0.25))
+    for networks_of in (lambda m: m.q_networks, lambda m: m.p_networks):
+        for network, other in zip(networks_of(usual), networks_of(small), strict=True):
+            for head in ("mean", "log_var"):
+                for a, b in zip(network.get_layer(head).weights, other.get_layer(head).weights, strict=True):
+                    np.testing.assert_allclose(0.25 * a.numpy(), b.numpy(), rtol=1e-5)
+    top = [model.q_top_network.get_layer("mean").kernel.numpy() for model in (usual, small)]
+    np.testing.assert_array_equal(*top)
 
 
 def test_one_layer_is_a_vae(topdown, binary_images):
@@ -131,7 +151,9 @@ def test_operations_count_a_shared_layer_as_often_as_it_is_applied(topdown):
         assert count(topdown(layers=4)) == count(topdown(layers=4, shared_layers=True))
     u, m, s, k, d = 4, 2, 5, 6, 20
     below = s * 2 * u + 2 * u * m + s * 2 * u + 2 * u * m + m * s  # without the features' rows of q
-    assert flops.importance_sample(topdown(layers=4)) == 2 * (m * s + 3 * below + s * d) + 2 * k * 2 * m
+    expected = 2 * (m * s + 3 * below + s * d) + 2 * k * 2 * m
+    assert flops.importance_sample(topdown(layers=4)) == expected
+    assert flops.importance_sample(topdown(layers=4, state_maps="gated")) == expected + 4 * 2 * m * s
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -146,7 +168,7 @@ def test_weights_survive_a_file(topdown, binary_images, tmp_path, shared):
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("decoder", ["linear", "gated", "deep"])
 def test_every_weight_gets_a_gradient(topdown, binary_images, shared, decoder):
-    model = topdown(shared_layers=shared, decoder=decoder, weighted=True)
+    model = topdown(shared_layers=shared, state_maps="gated" if shared else "linear", decoder=decoder, weighted=True)
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(model.elbo_terms(binary_images, model.draw_noise(7, random.key(1))).log_weight)
     for variable, gradient in zip(
@@ -206,6 +228,8 @@ def test_active_units_of_each_layer(topdown, binary_images):
         ({"latent_size": -1}, "latent_size must be a positive integer, got -1"),
         ({"state_size": 2.0}, "state_size must be a positive integer, got 2.0"),
         ({"layer_units": 0}, "layer_units must be a positive integer"),
+        ({"layer_head_scale": 0.0}, "layer_head_scale must be positive and finite, got 0.0"),
+        ({"state_maps": "deep"}, "state_maps='deep' is unknown; the valid values are: linear, gated"),
         ({"decoder": "conv"}, "decoder='conv' is unknown; the valid values are: linear, gated, deep"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -218,7 +242,8 @@ def test_a_bad_configuration_names_the_field(fields, message):
 
 def test_a_configuration_from_before_loads(tiny_config, tiny_model, binary_images):
     values = dataclasses.asdict(tiny_config(model="hvae"))
-    fields = ("layers", "latent_size", "state_size", "layer_units", "shared_layers", "decoder")
+    fields = ("layers", "latent_size", "state_size", "layer_units", "layer_head_scale", "state_maps")
+    fields += ("shared_layers", "decoder")
     for field in fields:
         del values[field]
     config = ModelConfig.from_dict(json.loads(json.dumps(values)))
@@ -256,7 +281,7 @@ def test_no_two_layers_start_alike(layers):
     [{"objective": "iwae", "objective_samples": 3, "selection": "importance_bound", "selection_samples": 4}, {}],
 )
 def test_trains_resumes_and_loads(tmp_path, changes):
-    model = tiny_run.model_config(model="topdown_hvae", shared_layers=not changes, decoder="gated")
+    model = tiny_run.model_config(model="topdown_hvae", shared_layers=not changes, state_maps="gated", decoder="gated")
     changes = {"ema_momentum": 0.5, "q_dropout": 0.2, "p_dropout": 0.1, **changes}
     whole = tiny_run.trainer(tmp_path / "whole", model=model, config=tiny_run.training_config(**changes))
     whole.fit()
@@ -277,8 +302,9 @@ def test_trains_resumes_and_loads(tmp_path, changes):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_cpp_loader_gives_the_numbers_of_python(tmp_path, shared):
+    maps = "gated" if shared else "linear"
     name = "topdown_hvae_vampprior_tiny"
-    model = tiny_preset.write_run(tmp_path / "run", **{**SIZES, "shared_layers": shared})
+    model = tiny_preset.write_run(tmp_path / "run", **{**SIZES, "shared_layers": shared, "state_maps": maps})
     (tmp_path / "zoo").mkdir()
     export.export_preset(tmp_path / "run", name, tmp_path / "zoo")
     images = np.random.default_rng(0).integers(0, 2, (3, 8, 8, 1)).astype(np.float32)

@@ -23,6 +23,7 @@ PRIOR_TITLES = {
 }
 NUM_COMPONENTS = 500  # K in most of the paper's experiments
 DECODERS = ("linear", "gated", "deep")
+STATE_MAPS = ("linear", "gated")
 MAX_LAYERS = 100
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 
@@ -42,6 +43,8 @@ class ModelConfig:
         layers, latent_size: L stochastic layers of M latents each; this and the following are of `topdown_hvae` alone.
         state_size: S, what a factor hears of all latents above it.
         layer_units: width of the gated dense layers between the latents.
+        layer_head_scale: the initial weights of the heads below the top, as a multiple of the usual ones.
+        state_maps: one of `STATE_MAPS`: what a layer adds to the state is affine in its latents, or one gated layer of them.
         shared_layers: whether the layers below the top share their weights.
         decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer, or two.
         pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
@@ -63,6 +66,8 @@ class ModelConfig:
     latent_size: int = 40
     state_size: int = 150
     layer_units: int = 150
+    layer_head_scale: float = 0.1
+    state_maps: str = "linear"
     shared_layers: bool = False
     decoder: str = "linear"
     pseudo_inputs_mean: float = 0.5
@@ -74,6 +79,7 @@ class ModelConfig:
             ("model", MODELS),
             ("prior", PRIORS),
             ("likelihood", LIKELIHOODS),
+            ("state_maps", STATE_MAPS),
             ("decoder", DECODERS),
         ):
             value = getattr(self, field)
@@ -85,6 +91,8 @@ class ModelConfig:
                 raise InvalidValue(f"{field} must be a positive integer, got {getattr(self, field)!r}")
         if self.layers > MAX_LAYERS:
             raise InvalidValue(f"layers must be at most {MAX_LAYERS}, got {self.layers}")
+        if not 0 < self.layer_head_scale < math.inf:
+            raise InvalidValue(f"layer_head_scale must be positive and finite, got {self.layer_head_scale}")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise InvalidValue(f"image_shape must be (height, width, channels), got {self.image_shape}")
         if not math.isfinite(self.pseudo_inputs_mean):

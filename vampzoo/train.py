@@ -58,6 +58,19 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "layer_units", 150, "width of the gated layers between the latents of --model=topdown_hvae", module_name=_MODEL
 )
+flags.DEFINE_float(
+    "layer_head_scale",
+    0.1,
+    "initial weights of the heads of --model=topdown_hvae below the top, in multiples of the usual ones",
+    module_name=_MODEL,
+)
+flags.DEFINE_enum(
+    "state_maps",
+    "linear",
+    config.STATE_MAPS,
+    "what a layer of --model=topdown_hvae adds to the state: affine in its latents, or a gated layer of them",
+    module_name=_MODEL,
+)
 flags.DEFINE_boolean(
     "shared_layers", False, "whether the layers of --model=topdown_hvae below the top share weights", module_name=_MODEL
 )

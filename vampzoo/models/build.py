@@ -135,9 +135,10 @@ def _topdown_hvae(config, prior, seeds):
     # Of shared layers there is one network, which is listed once for each. The top's share of the state is not theirs.
     num = min(1, below) if config.shared_layers else below
     times = below // num if num else 1
-    q_layers = networks.topdown_encoders(num, units, state_size, config.layer_units, size, next(seeds))
-    p_layers = networks.topdown_priors(num, state_size, config.layer_units, size, next(seeds))
-    state_maps = networks.state_maps(1 + num, config.layers * size, size, state_size, next(seeds))
+    layer_units, scale, gated = config.layer_units, config.layer_head_scale, config.state_maps == "gated"
+    q_layers = networks.topdown_encoders(num, units, state_size, layer_units, size, next(seeds), scale)
+    p_layers = networks.topdown_priors(num, state_size, layer_units, size, next(seeds), scale)
+    state_maps = networks.state_maps(1 + num, config.layers * size, size, state_size, next(seeds), gated)
     decoder_units = [units] * DECODERS.index(config.decoder)  # none, one or two gated layers
     return TopDownHVAE(
         q_top=networks.mlp_image_encoder(shape, units, size, next(seeds), name="q_top"),

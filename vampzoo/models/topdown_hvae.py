@@ -8,16 +8,16 @@ With the layers numbered from the image up, and every factor but the last of eac
 For L = 2 these are Eq. 10 and 11 with a p(x|z1, z2) that is the same; p(z_L) is any prior of the zoo, a VampPrior being the
 mixture of q(z_L|u_k) (Eq. 9 and 12). The order is top-down in both parts, as in Sonderby et al. (2016) and Rolfe (2017,
 section 4), from whom p(x|z) without a hidden layer and layers that share their weights are taken. What a factor hears of
-the latents above it is the state, a linear layer of theirs:
+the latents above it is the state, a linear layer of theirs, or a sum of gated ones:
 
-    s_l = sum_{j>l} (z_j A_j + a_j)                                     [B, S]
+    s_l = sum_{j>l} f_j(z_j),  f_j(z) = z A_j + a_j, or one gated layer [B, S]
     p(z_l|s_l):     one gated layer on s_l, heads
     q(z_l|x, s_l):  one gated layer on features of x and s_l, heads
     p(x|s_0):       affine, or one or two gated layers and then affine
 
-With L = 2 and a gated p(x|s_0) this is close to the HVAE, which differs in that z1 and z2 each pass a gated layer of their
-own, in place of the affine z_j A_j, before they meet, and in that p(z1|z2) and p(x|z1, z2) so have two gated layers.
-With two in p(x|s_0), what is left of the difference is in the maps and in p(z1|z2).
+With L = 2, gated f_j and one gated layer in p(x|s_0) this is close to the HVAE, which differs in that p(x|z1, z2) has a
+gated layer on z2 of its own, not that of p(z1|z2), and in that what z1 and z2 become are parts of one vector, not added.
+With affine f_j and two gated layers in p(x|s_0), p(z1|z2) has one gated layer less, and z1 and z2 meet before the first.
 
 Dimensions: B batch, k samples, L layers, M latents of each, S state.
 """
@@ -84,7 +84,7 @@ class TopDownHVAE(LatentVariableModel):
     # === Factors: l is the number of the layer in its name ===
 
     def add_to_state(self, state, layer, z):
-        """s_{l-1} = s_l + z_l A_l + a_l, [B, S], from s_l (None above the top) and z_l [B, M]."""
+        """s_{l-1} = s_l + f_l(z_l), [B, S], from s_l (None above the top) and z_l [B, M]."""
         share = self.state_maps[self.num_layers - layer](z)
         return share if state is None else state + share
 

@@ -99,40 +99,41 @@ def mlp_joint_decoder(z1_size, z2_size, image_shape, likelihood, units, seed, na
 
 # === The top-down hierarchy: any number of layers, which hear of those above them through the state ===
 
-# The heads below the top start at a tenth of the usual weights, so with q(z_l|x, s_l) and p(z_l|s_l) both near N(0, 1).
-# At the usual weights a layer's means are wider than those above it, and what q and p differ by grows from layer to layer.
-_LAYER_HEAD_SCALE = 0.1
+# At the usual weights of the heads below the top (`head_scale` 1) a layer's means are wider than those above it, and what q
+# and p differ by grows from layer to layer; at a tenth q(z_l|x, s_l) and p(z_l|s_l) both start near N(0, 1).
 
 
-def topdown_encoders(num, feature_size, state_size, units, size, seed):
+def topdown_encoders(num, feature_size, state_size, units, size, seed, head_scale=0.1):
     """`num` networks (features of x [B, F], state [B, S]) -> q(z_l|x, s_l): gated F + S -> U, heads."""
     seeds, result = _seeds(seed), []
     for i in range(num):
         features, state = keras.Input((feature_size,), name="features"), keras.Input((state_size,), name="state")
         h = GatedDense(units, seed=next(seeds))([features, state])  # [B, U]
-        result.append(keras.Model([features, state], gaussian_head(h, size, seeds, _LAYER_HEAD_SCALE), name=f"q_{i}"))
+        result.append(keras.Model([features, state], gaussian_head(h, size, seeds, head_scale), name=f"q_{i}"))
     return result
 
 
-def topdown_priors(num, state_size, units, size, seed):
+def topdown_priors(num, state_size, units, size, seed, head_scale=0.1):
     """`num` networks state [B, S] -> p(z_l|s_l): gated S -> U, heads."""
     seeds, result = _seeds(seed), []
     for i in range(num):
         state = keras.Input((state_size,), name="state")
         h = GatedDense(units, seed=next(seeds))(state)  # [B, U]
-        result.append(keras.Model(state, gaussian_head(h, size, seeds, _LAYER_HEAD_SCALE), name=f"p_{i}"))
+        result.append(keras.Model(state, gaussian_head(h, size, seeds, head_scale), name=f"p_{i}"))
     return result
 
 
-def state_maps(num, fan_in, size, state_size, seed):
-    """`num` affine networks z_l [B, M] -> its share of the states below, [B, S].
+def state_maps(num, fan_in, size, state_size, seed, gated=False):
+    """`num` networks z_l [B, M] -> its share of the states below, [B, S]: affine, or one gated layer each.
 
-    Together they are one linear layer on the concatenation of the latents, `fan_in` in all, and initialised as that.
+    The affine ones together are one linear layer on the concatenation of the latents, `fan_in` in all, and initialised so.
     """
     seeds, result = _seeds(seed), []
     for i in range(num):
         z = keras.Input((size,), name="z")
-        result.append(keras.Model(z, affine(state_size, next(seeds), fan_in, name="share")(z), name=f"state_{i}"))
+        start = next(seeds)
+        layer = GatedDense(state_size, seed=start) if gated else affine(state_size, start, fan_in, name="share")
+        result.append(keras.Model(z, layer(z), name=f"state_{i}"))
     return result
 
 
