@@ -257,8 +257,8 @@ def test_lists_that_do_not_fit(topdown):
         models.TopDownHVAE(
             q_top=networks.mlp_image_encoder((4, 5, 1), 8, 2, 0, "q_top"),
             q_features=networks.mlp_image_features((4, 5, 1), 8, 1),
-            q_layers=networks.topdown_encoders(1, 8, 5, 4, 2, 2),
-            p_layers=networks.topdown_priors(2, 5, 4, 2, 3),
+            q_layers=networks.topdown_encoders(1, 8, 5, 4, 2, 2, 1.0),
+            p_layers=networks.topdown_priors(2, 5, 4, 2, 3, 1.0),
             state_maps=networks.state_maps(3, 6, 2, 5, 4),
             p_x=networks.state_decoder(5, (4, 5, 1), "bernoulli", [], 5),
             prior=priors.StandardNormal(2),

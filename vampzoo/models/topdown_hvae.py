@@ -15,8 +15,8 @@ the latents above it is the state, a linear layer of theirs, or a sum of gated o
     q(z_l|x, s_l):  one gated layer on features of x and s_l, heads
     p(x|s_0):       affine, or one or two gated layers and then affine
 
-With L = 2, gated f_j and one gated layer in p(x|s_0) this is close to the HVAE, which differs in that p(x|z1, z2) has a
-gated layer on z2 of its own, not that of p(z1|z2), and in that what z1 and z2 become are parts of one vector, not added.
+With L = 2, gated f_j and one gated layer in p(x|s_0) this is close to the HVAE, which differs in that p(x|z1, z2) and
+q(z1|x, z2) have gated layers on z2 of their own, and in that what z1 and z2 become are parts of one vector, not added.
 With affine f_j and two gated layers in p(x|s_0), p(z1|z2) has one gated layer less, and z1 and z2 meet before the first.
 
 Dimensions: B batch, k samples, L layers, M latents of each, S state.

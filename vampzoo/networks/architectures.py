@@ -103,7 +103,7 @@ def mlp_joint_decoder(z1_size, z2_size, image_shape, likelihood, units, seed, na
 # and p differ by grows from layer to layer; at a tenth q(z_l|x, s_l) and p(z_l|s_l) both start near N(0, 1).
 
 
-def topdown_encoders(num, feature_size, state_size, units, size, seed, head_scale=0.1):
+def topdown_encoders(num, feature_size, state_size, units, size, seed, head_scale):
     """`num` networks (features of x [B, F], state [B, S]) -> q(z_l|x, s_l): gated F + S -> U, heads."""
     seeds, result = _seeds(seed), []
     for i in range(num):
@@ -113,7 +113,7 @@ def topdown_encoders(num, feature_size, state_size, units, size, seed, head_scal
     return result
 
 
-def topdown_priors(num, state_size, units, size, seed, head_scale=0.1):
+def topdown_priors(num, state_size, units, size, seed, head_scale):
     """`num` networks state [B, S] -> p(z_l|s_l): gated S -> U, heads."""
     seeds, result = _seeds(seed), []
     for i in range(num):
