@@ -77,7 +77,14 @@ def test_states_of_a_run(tmp_path):
     assert run.state() == "new"
     finish(run, [-100.0, -101.0])
     assert run.state(["--epochs=2000", "--weight_decay=0.0"]) == "complete"  # the second is a default, not recorded
-    (run.folder / "evaluation.json").unlink()
+    assert run.state(["--num_samples=5001"]) == "started"
+    path = run.folder / "evaluation.json"
+    path.write_text(path.read_text().replace("5000", "1000"))
+    assert run.state() == "started"  # the paper's 5,000 are still to be drawn
+    assert run.state(["--num_samples=1000"]) == "complete"
+    with pytest.raises(InvalidValue, match="--num_samples must be a positive integer, got many"):
+        run.state(["--num_samples=many"])
+    path.unlink()
     assert run.state() == "started"
 
 
@@ -320,6 +327,11 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
     again = []
     assert not queue.work(queued, runs_dir, results_dir, train=fake_training(again))
     assert again == [("hvae_standard_static_mnist_seed0", "5e-4", True)]
+    fewer = runs_dir / "hvae_vampprior_static_mnist_seed0" / "evaluation.json"
+    fewer.write_text(fewer.read_text().replace("5000", "1000"))
+    evaluated = []
+    assert not queue.work(queued, runs_dir, results_dir, train=fake_training(evaluated))
+    assert evaluated == [("hvae_vampprior_static_mnist_seed0", "5e-4", True)]  # a bound with fewer samples is no result
     shutil.rmtree(results_dir / "hvae_mog_static_mnist_seed0")
     elsewhere, new = [], tmp_path / "of another machine"
     assert not queue.work(queue.runs(new), new, results_dir, train=fake_training(elsewhere))

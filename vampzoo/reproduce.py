@@ -127,7 +127,7 @@ def work_through_queue(train_flags):
     check_names(FLAGS.datasets or (), FLAGS.models or (), FLAGS.priors or ())
     runs = queue.runs(FLAGS.runs_dir, FLAGS.datasets, FLAGS.models, FLAGS.priors, FLAGS.seeds)
     if FLAGS.dry_run:
-        return dry_run([queue.recorded(run, FLAGS.out) for run in runs], ())
+        return dry_run([queue.recorded(run, FLAGS.out, train_flags) for run in runs], train_flags)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     failures = queue.work(
         runs, FLAGS.runs_dir, FLAGS.out, train_flags, lambda line: print(line, file=sys.stderr, flush=True)

@@ -124,7 +124,7 @@ class Run:
     folder: pathlib.Path
 
     def state(self, train_flags=()):
-        """ "complete" (evaluated), "started" or "new".
+        """ "complete" (evaluated, with as many samples as asked for), "started" or "new".
 
         Args:
             train_flags: further flags of the train program, --name=value each, that the run must have been made with.
@@ -138,7 +138,9 @@ class Run:
         try:
             config = json.loads(path.read_text())
             self._check(config, train_flags)
-            return "complete" if self.evaluation() is not None else "started"
+            evaluation = self.evaluation()
+            enough = evaluation is not None and evaluation["num_samples"] >= self._num_samples(train_flags)
+            return "complete" if enough else "started"
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise InvalidValue(f"{self.folder} is no run folder, or damaged: {error!r}") from error
 
@@ -155,6 +157,14 @@ class Run:
             for name, value in fields.items()
             if (recorded := config.get(section, {}).get(name, value)) != value
         }
+
+    def _num_samples(self, train_flags):
+        """The importance samples for each test image: a bound with fewer is lower, and no result of the cell."""
+        values = flag_values(config_file(self.cell))
+        values |= {name: text for name, _, text in (flag.lstrip("-").partition("=") for flag in train_flags)}
+        if not values["num_samples"].isdecimal():
+            raise InvalidValue(f"--train_flags: --num_samples must be a positive integer, got {values['num_samples']}")
+        return int(values["num_samples"])
 
     def _check(self, config, train_flags):
         expected = self.cell.settings()

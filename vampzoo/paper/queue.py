@@ -132,10 +132,10 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
         _keep_rates(recorded_rates, rates)
     for run in queued:
         try:
-            if recorded(run, results_dir) is not run:
+            if recorded(run, results_dir, train_flags) is not run:
                 report(f"{run.folder.name}: recorded in {results_dir}")
                 continue
-            if run.state() != "complete":
+            if run.state(train_flags) != "complete":
                 rate = learning_rate(run, runs_dir, train_flags, train)
                 _start_from_trial(run, rate, runs_dir)
                 report(f"{run.folder.name}, learning rate {rate}")
@@ -149,10 +149,10 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
     return failures
 
 
-def recorded(run, results_dir):
+def recorded(run, results_dir, train_flags=()):
     """The record of a run that has no folder here and was complete elsewhere, as a run; any other run is given back."""
     record = cells.Run(run.cell, run.seed, pathlib.Path(results_dir, run.folder.name))
-    return record if not run.folder.exists() and record.state() == "complete" else run
+    return record if not run.folder.exists() and record.state(train_flags) == "complete" else run
 
 
 def _keep_rates(found, record):
