@@ -8,6 +8,7 @@ import pytest
 
 import vampzoo
 from vampzoo import datasets, evaluation, random, zoo
+from vampzoo.paper import results
 from vampzoo.zoo import card
 
 try:
@@ -46,9 +47,11 @@ def test_preset_is_whole_and_holds_no_training_images(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_card_says_what_the_files_say(name):
     folder = zoo.zoo_folder() / name
-    config, _ = zoo.read_config(folder)
-    text = (folder / "README.md").read_text()
-    assert text == card.render(json.loads((folder / "metrics.json").read_text()), config)
+    config, model = zoo.read_config(folder)
+    text, metrics = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
+    assert text == card.render(metrics, config)
+    theirs = None if model.weighted else results.result(config["data"]["dataset"], model.model, model.prior)
+    assert metrics["paper"] == theirs
     assert ("Not as in the paper" in text) == (name.endswith("_best") or name.startswith("topdown_"))
 
 

@@ -105,7 +105,9 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False, 
             f"the pseudo-inputs of {run_dir} {reason}, and a preset would hold them. If you may publish those, give "
             "--allow_training_images"
         )
-    paper_value = results.result(config["data"]["dataset"], model_config.model, model_config.prior)
+    paper_value = None  # of trained weights (Eq. 16) the paper has no result
+    if not model_config.weighted:
+        paper_value = results.result(config["data"]["dataset"], model_config.model, model_config.prior)
     evaluation, history = read_evaluation(run_dir, config), read_history(run_dir, config)
     metrics = card.metrics(name, config, evaluation, history, paper_value, license)
     train_flags = [

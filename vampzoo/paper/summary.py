@@ -47,13 +47,13 @@ def markdown(results_dir, presets=()):
         "Written by `python -m vampzoo.reproduce --notrain --runs_dir=results` from the records in [results/](results): "
         "configuration, history, evaluation and the log-likelihood of each test image of each run. Nats, higher is better; "
         "bits per dimension for grey images (Frey Faces, Histopathology), lower is better. Importance-sampled with "
-        "S = 5,000 on all test images unless a mark says otherwise. All runs on 2 CPU cores.",
+        "S = 5,000 on all test images unless a mark or note says otherwise. All runs on one or two CPU cores.",
         "## Table 1: test log-likelihood",
         table_1(runs, unrecorded(results_dir)),
         footnotes(unrecorded(results_dir)),
         "## What the VampPrior gains over the standard prior",
-        "On the same test images, seed by seed: mean of the paired differences ± their standard error over images. For grey "
-        "images in nats an image, too.",
+        "On the same test images, seed by seed: mean of the paired differences ± their standard error over images; with "
+        "several seeds, the mean over them ± the standard deviation between them. For grey images in nats an image, too.",
         gains(runs),
         "## Table 2: priors of the HVAE",
         priors(runs),
@@ -134,8 +134,9 @@ def table_1(runs, others=()):
 
 
 BRACKETS = (
-    "In brackets the number of seeds: with several, ± is the standard deviation between them; with one, the standard error "
-    "over test images. An empty cell has not been run."
+    "In round brackets the number of seeds: with several, ± is the standard deviation between them; with one, the standard "
+    "error over test images. A number in square brackets is that of a note in RESULTS.md, on a single run with fewer "
+    "samples or another recipe. An empty cell has not been run."
 )
 
 
@@ -145,7 +146,11 @@ def footnotes(others):
 
 
 def gains(runs):
-    """The gain of each prior over the standard one, averaged over the seeds that both have."""
+    """The gain of each prior over the standard one, averaged over the seeds that both have.
+
+    ± is the standard error over images of a single seed, and the standard deviation between several, which is the larger: it
+    holds what training anew changes.
+    """
     lines = ["| data | model | prior | seeds | gain, nats | the paper's gain |", "|---|---|---|---|---|---|"]
     by_cell = {(run.cell, run.seed): run for run in runs}
     for cell in dict.fromkeys(run.cell for run in runs if run.cell.prior != "standard"):
@@ -154,9 +159,13 @@ def gains(runs):
         if not seeds:
             continue
         pairs = [[records.log_likelihoods(by_cell[c, seed].folder) for c in (cell, standard)] for seed in seeds]
-        difference = np.mean([with_prior - without for with_prior, without in pairs], axis=0)  # [N]
-        mean, error = evaluation.mean_and_standard_error(difference)
-        known = [paper.result(cell.dataset, cell.model, prior) for prior in (cell.prior, "standard")]
+        differences = np.array([with_prior - without for with_prior, without in pairs])  # [seeds, N]
+        mean, error = evaluation.mean_and_standard_error(differences[0])
+        if len(seeds) > 1:
+            mean, error = differences.mean(), differences.mean(axis=1).std(ddof=1)
+        known = [
+            paper.result(cell.dataset, cell.model, prior, number(cell.dataset)) for prior in (cell.prior, "standard")
+        ]
         bits = datasets.DATASETS[cell.dataset].likelihood != "bernoulli"
         theirs = "" if None in known else f"{known[0] - known[1]:+.2f}" + (" bits per dimension" if bits else "")
         lines.append(
