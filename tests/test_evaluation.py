@@ -122,3 +122,19 @@ def test_the_evaluations_of_two_splits_stand_beside_each_other(tmp_path):
     assert json.loads((tmp_path / "evaluation_validation.json").read_text())["split"] == "validation"
     assert np.load(tmp_path / "figures" / "log_likelihoods.npy").shape == (12,)
     assert np.load(tmp_path / "figures" / "validation" / "log_likelihoods.npy").shape == (10,)
+    report.write(tmp_path, tiny, tiny_run.dataset(), "test", 3, out=tmp_path / "quick.json", jit_compile=False)
+    assert all(path.read_bytes() == data for path, data in kept.items())
+    assert np.load(tmp_path / "figures" / "quick" / "log_likelihoods.npy").shape == (12,)
+
+
+def test_log_likelihoods_are_there_before_the_figures(tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise SystemExit
+
+    monkeypatch.setattr(report, "write_figures", killed)
+    with pytest.raises(SystemExit):
+        report.write(
+            tmp_path, create(tiny_run.model_config(), seed=1), tiny_run.dataset(), "test", 2, jit_compile=False
+        )
+    assert (tmp_path / "evaluation.json").exists()
+    assert np.load(tmp_path / "figures" / "log_likelihoods.npy").shape == (12,)

@@ -515,10 +515,14 @@ def test_evaluation_goes_on_where_it_was_interrupted(evaluated, ends, monkeypatc
     with pytest.raises(Stop):
         evaluate(folder, model, data, stop_after=5, monkeypatch=monkeypatch)
     assert len(partial_files(folder)) == 1 and not (folder / "evaluation.json").exists()
+    (path,) = partial_files(folder)
+    with np.load(path) as arrays:
+        np.savez(path, **{**arrays, "seconds": 1000.0})
     result, *_ = evaluate(folder, model, data, monkeypatch=monkeypatch)
     said = capsys.readouterr().err
     assert "going on after 3 images of an evaluation that was interrupted" in said
     assert result["log_likelihood"] == whole["log_likelihood"]
+    assert result["seconds"] > 1000.0 > whole["seconds"]  # of both sessions
     assert not partial_files(folder)
     ends(said)
 

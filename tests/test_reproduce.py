@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from vampzoo import files
 from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
-from vampzoo.paper import cells, queue, results, tables
+from vampzoo.paper import cells, queue, records, results, tables
 
 CALTECH = "caltech101_silhouettes"
 
@@ -88,6 +89,50 @@ def test_states_of_a_run(tmp_path):
     assert run.state() == "started"
 
 
+def change(run, **values):
+    """Changes what a run's evaluation.json says."""
+    path = run.folder / "evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_run_is_complete_with_its_own_evaluation_of_all_images_alone(tmp_path):
+    [run] = cells.runs([cells.Cell(CALTECH, "vae", "mog")], 1, tmp_path)
+    finish(run, [-100.0, -101.0])
+    weights = run.folder / "model.weights.h5"
+    weights.write_bytes(b"weights")
+    change(run, weights_sha256=files.sha256(weights))
+    assert run.state() == "complete"
+    weights.write_bytes(b"trained further")
+    assert run.state() == "started"
+    weights.unlink()  # of a record
+    assert run.state() == "complete"
+    change(run, images_left_out=12)
+    assert run.state() == "started"
+    change(run, images_left_out=None, log_likelihood=-99.0)  # the log-likelihoods are of another evaluation
+    assert run.state() == "started"
+    with pytest.raises(InvalidValue, match="are not those of its evaluation"):
+        records.keep(run.folder, tmp_path / "results")
+    change(run, log_likelihood=-100.5)
+    (run.folder / "figures" / "log_likelihoods.npy").unlink()
+    assert run.state() == "started"
+
+
+def test_a_record_beside_the_run_does_not_replace_it(tmp_path):
+    [run] = cells.runs([cells.Cell(CALTECH, "vae", "mog")], 1, tmp_path)
+    finish(run, [-100.0, -101.0])
+    (run.folder / "model.weights.h5").write_bytes(b"weights")
+    assert records.keep(run.folder, tmp_path) == run.folder
+    assert (run.folder / "model.weights.h5").read_bytes() == b"weights"
+
+
+def test_only_comparable_runs_have_a_gain(pair):
+    _, vampprior = pair
+    assert len(tables.gains(pair)) == 1
+    for values in ({"num_samples": 50000}, {"num_samples": 5000, "fingerprint": "e" * 64}):
+        change(vampprior, **values)
+        assert not tables.gains(pair)
+
+
 @pytest.mark.parametrize(
     ("cell", "flags", "message"),
     [
@@ -132,6 +177,16 @@ def test_a_run_of_another_width_likelihood_or_data_is_not_the_cells(tmp_path, se
     if section == "model":
         assert run.state([f"--{name}={value}"]) == "complete"  # asked for, and stated in the table
         assert run.departures()[name][0] == value
+
+
+def test_a_flag_of_what_was_nothing_makes_another_run(tmp_path):
+    [run] = cells.runs([cells.Cell(CALTECH, "vae", "mog")], 1, tmp_path)
+    finish(run, [-100.0, -101.0])
+    config = run.config()
+    config["data"]["binarization"] = None
+    (run.folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidValue, match="another run: binarization is None, not 'static'"):
+        run.state(["--binarization=static"])
 
 
 def test_table_states_every_departure_from_the_configurations(tmp_path):
@@ -268,6 +323,13 @@ def test_table_of_what_is_complete(pair, tmp_path):
         (("--table=1", "--train_flags=epochs"), "--name=value"),
         (("--table=1", "--train_flags=--prior=mog"), "--prior=mog contradicts the cell vae_standard_static_mnist"),
         (("--table=1", "--train_flags=--seed=3"), "--seed is decided by the cell's run"),
+        (("--table=1", "--models=topdown_hvae"), "topdown_hvae is not of the paper and has recipes of its own"),
+        (("--figure=2", "--datasets=static_mnist,omniglot"), "figure 2 shows one dataset, got static_mnist, omniglot"),
+        (("--figure=3", "--models=vae"), "figure 3 compares the layers z1 and z2"),
+        (("--queue", "--notrain"), "--queue trains"),
+        (("--queue", "--train_flags=--learning_rate=1e-3"), "--learning_rate is decided by the queue"),
+        (("--queue", "--train_flags=--selection=importance_bound"), "--selection is decided by the queue"),
+        (("--queue", "--train_flags=--prior=mog"), "--prior=mog contradicts the cell"),
     ],
 )
 def test_bad_flags_are_named(flags, message):

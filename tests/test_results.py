@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from test_reproduce import finish
+from test_reproduce import change, finish
 
 from vampzoo import zoo
 from vampzoo.paper import cells, records, summary
@@ -68,6 +68,21 @@ def test_gains_are_held_against_the_same_table_of_the_paper(tmp_path):
     for run in made:
         finish(run, images + (run.cell.prior == "mog") * np.linspace(0.9, 1.1, 100))
     assert "| HVAE | MoG | 1 | +1.00 ± 0.01 | +0.82 |" in summary.gains(made)  # Table 2: -85.07 and -85.89
+
+
+def test_results_md_marks_another_number_of_samples_and_another_selection(runs, tmp_path):
+    vampprior = runs[1]
+    change(vampprior, num_samples=50000)
+    config = json.loads((vampprior.folder / "config.json").read_text())
+    config["training"]["selection"] = "importance_bound"
+    (vampprior.folder / "config.json").write_text(json.dumps(config))
+    training = json.loads((vampprior.folder / "training.json").read_text())
+    training["validation_importance_bound"] = training.pop("validation_elbo")
+    (vampprior.folder / "training.json").write_text(json.dumps(training))
+    text = summary.markdown(tmp_path / "runs")
+    assert f"{vampprior.evaluation()['log_likelihood']:.2f}" in text and "(2; S = 50,000)" in text
+    assert "| -130.50 (importance-weighted bound) |" in text
+    assert "| HVAE | VampPrior | 1 |" in text  # of the other seed: this one has no partner with as many samples
 
 
 def test_results_md_says_how_tight_the_presets_are(tmp_path):

@@ -66,6 +66,10 @@ def of_run(folder, model):
         "history": read("history.csv", lambda path: list(csv.DictReader(path.read_text().splitlines()))) or (),
         "log_likelihoods": read("figures/log_likelihoods.npy", np.load),
     }
+    of_weights = (what["evaluation"] or {}).get("weights_sha256")
+    if of_weights and (folder / files.WEIGHTS).is_file() and files.sha256(folder / files.WEIGHTS) != of_weights:
+        print("without evaluation.json, which is about other weights: run vampzoo.evaluate again", file=sys.stderr)
+        what |= {"evaluation": None, "log_likelihoods": None}
     data = zoo.read_data(folder)
     try:
         dataset = datasets.load(

@@ -203,9 +203,10 @@ def evaluate(
         map_rows: as for `DatasetElbo`.
 
     Returns:
-        A dictionary of plain numbers (nats), and the log-likelihoods [N].
+        A dictionary of plain numbers (nats), and the log-likelihoods [N]. Its `seconds` are those of all sessions of an
+        evaluation that was interrupted.
     """
-    start = time.monotonic()
+    start, before = time.monotonic(), 0.0 if kept is None else kept.seconds
     terms = DatasetElbo(model, images, jit_compile=jit_compile, map_rows=map_rows)(random.key(seed))
     estimates = importance_estimates(
         model, images, num_samples, seed, progress, map_rows=map_rows, kept=kept, jit_compile=jit_compile
@@ -224,5 +225,5 @@ def evaluate(
     result["latents"] = dict(model.latent_sizes)
     result |= components.mixture_usage(model, images, seed=seed)
     result["decomposition"] = components.decomposition(model, images, terms, seed)
-    result["seconds"] = round(time.monotonic() - start, 1)
+    result["seconds"] = round(before + time.monotonic() - start, 1)
     return result, log_likelihoods

@@ -30,13 +30,16 @@ class PartialResults:
             digest.update(weight.numpy().tobytes())
         self._key = digest.hexdigest()
         self._path = pathlib.Path(folder) / f"evaluation.partial.{self._key[:16]}.npz"
-        self._last_save = time.monotonic()
+        self._start = self._last_save = time.monotonic()
+        self.seconds = 0.0  # that the values took before this evaluation
         self.values = self._read()  # NumPy [n, columns]
 
     def _read(self):
         try:
             with np.load(self._path, allow_pickle=False) as arrays:
                 if str(arrays["key"]) == self._key and arrays["values"].ndim == 2:
+                    if "seconds" in arrays:  # not in those of older versions
+                        self.seconds = float(arrays["seconds"])
                     return arrays["values"].astype(np.float32)
         except Exception:  # none is there, or a damaged one: NumPy raises nearly anything
             pass
@@ -54,7 +57,8 @@ class PartialResults:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         files.remove_left_by_kills(self._path.parent, [re.escape(self._path.name)])
         with files.atomic_path(self._path) as temporary, temporary.open("wb") as file:
-            np.savez(file, key=np.array(self._key), values=self.values)
+            seconds = self.seconds + time.monotonic() - self._start
+            np.savez(file, key=np.array(self._key), values=self.values, seconds=np.array(seconds))
 
     def remove(self):
         """The evaluation is complete and written."""

@@ -109,10 +109,11 @@ def write(
         files.write_text(out, text)
     except OSError as error:  # hours of work: it is shown where it can be
         raise OSError(f"{out} cannot be written ({error.strerror}); it would hold {json.dumps(result)}") from error
-    for kept in all_kept:
-        kept.remove()
     title = f"{dataset.spec.title}: {split} images"
     try:
+        write_log_likelihoods(figures_folder, log_likelihoods)
+        for kept in all_kept:
+            kept.remove()
         write_figures(figures_folder, model, images, log_likelihoods, title, seed)
     except OSError as error:
         reason = error.strerror or error
@@ -218,7 +219,8 @@ def places(folder, split, out=None):
     """Where an evaluation goes: (path of the JSON, folder of the figures), one for each split.
 
     That of the test images is evaluation.json and figures/, which programs read; of the validation images
-    evaluation_validation.json and figures/validation/.
+    evaluation_validation.json and figures/validation/. Another JSON in the same folder, say quick.json, has its figures in
+    figures/quick/, so that those of evaluation.json stay what they were.
 
     Args:
         folder: pathlib.Path of a run folder or any other.
@@ -226,8 +228,19 @@ def places(folder, split, out=None):
         out: another path for the JSON, beside which the figures go.
     """
     suffix = "" if split == "test" else f"_{split}"
-    out = pathlib.Path(out or folder / f"evaluation{suffix}.json")
-    return out, out.parent / "figures" / suffix.removeprefix("_")
+    usual = folder / f"evaluation{suffix}.json"
+    out = pathlib.Path(out or usual)
+    figures_folder = out.parent / "figures" / suffix.removeprefix("_")
+    if out.parent.resolve() == folder.resolve() and out.name != usual.name:
+        figures_folder /= out.stem
+    return out, figures_folder
+
+
+def write_log_likelihoods(folder, log_likelihoods):
+    """Before all figures, some of which take long to draw: without these an evaluation is not complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.atomic_path(folder / "log_likelihoods.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, log_likelihoods)
 
 
 def write_figures(folder, model, images, log_likelihoods, title, seed):
@@ -239,7 +252,6 @@ def write_figures(folder, model, images, log_likelihoods, title, seed):
     pairs_title = f"{title}, each with its reconstruction on its right"
     figures.save_grid(folder / "reconstructions.png", pairs, columns=10, title=pairs_title)
     figures.save_histogram(folder / "log_likelihoods.png", log_likelihoods, title)
-    np.save(folder / "log_likelihoods.npy", log_likelihoods)
     if model.prior_layer.has_pseudo_inputs:
         pseudo_inputs = model.pseudo_inputs.numpy()
         usage = model.component_usage(images, seed=seed)  # [K]

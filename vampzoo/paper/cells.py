@@ -13,6 +13,7 @@ import sys
 from vampzoo import datasets, files
 from vampzoo.config import ModelConfig, TrainingConfig
 from vampzoo.errors import InvalidValue
+from vampzoo.paper import records
 
 # How a column of the tables is called -> the flags that make it.
 COLUMNS = {
@@ -124,7 +125,10 @@ class Run:
     folder: pathlib.Path
 
     def state(self, train_flags=()):
-        """ "complete" (evaluated, with as many samples as asked for), "started" or "new".
+        """ "complete", "started" or "new".
+
+        Complete is a run whose weights were evaluated on all test images with as many samples as asked for, and of which the
+        log-likelihood of each image is there.
 
         Args:
             train_flags: further flags of the train program, --name=value each, that the run must have been made with.
@@ -138,9 +142,7 @@ class Run:
         try:
             config = json.loads(path.read_text())
             self._check(config, train_flags)
-            evaluation = self.evaluation()
-            enough = evaluation is not None and evaluation["num_samples"] >= self._num_samples(train_flags)
-            return "complete" if enough else "started"
+            return "complete" if self._is_evaluated(self.num_samples(train_flags)) else "started"
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise InvalidValue(f"{self.folder} is no run folder, or damaged: {error!r}") from error
 
@@ -158,13 +160,22 @@ class Run:
             if (recorded := config.get(section, {}).get(name, value)) != value
         }
 
-    def _num_samples(self, train_flags):
-        """The importance samples for each test image: a bound with fewer is lower, and no result of the cell."""
+    def num_samples(self, train_flags=()):
+        """The importance samples asked for, for each test image: a bound with fewer is lower, and no result of the cell."""
         values = flag_values(config_file(self.cell))
         values |= {name: text for name, _, text in (flag.lstrip("-").partition("=") for flag in train_flags)}
         if not values["num_samples"].isdecimal():
             raise InvalidValue(f"--train_flags: --num_samples must be a positive integer, got {values['num_samples']}")
         return int(values["num_samples"])
+
+    def _is_evaluated(self, num_samples):
+        evaluation = self.evaluation()
+        if evaluation is None or evaluation["num_samples"] < num_samples or evaluation.get("images_left_out"):
+            return False
+        weights, of_weights = self.folder / files.WEIGHTS, evaluation.get("weights_sha256")
+        if of_weights and weights.is_file() and files.sha256(weights) != of_weights:  # it was trained further since
+            return False
+        return records.fits(self.folder, evaluation)
 
     def _check(self, config, train_flags):
         expected = self.cell.settings()
@@ -190,7 +201,7 @@ class Run:
             name, _, text = flag.lstrip("-").partition("=")
             for section in ("model", "training", "data"):
                 value = recorded[section].get(name)
-                if value is not None and parsed(text, value) != value:
+                if name in recorded[section] and parsed(text, value) != value:
                     raise InvalidValue(f"{self.folder} holds another run: {name} is {value!r}, not {text!r}")
 
     def evaluation(self):

@@ -65,6 +65,20 @@ def _of(dataset):
     return dict.fromkeys(f"{model} {prior}" for (name, model, prior), _ in ORDER if name == dataset)
 
 
+def check_flags(queued, train_flags):
+    """Refuses flags of vampzoo.train that the queue decides, before anything is trained.
+
+    Raises:
+        InvalidValue: naming the flag.
+    """
+    for flag in train_flags:
+        name = flag.lstrip("-").partition("=")[0]
+        if name in ("learning_rate", "selection"):  # trials choose the rate, by the validation ELBO
+            raise InvalidValue(f"--train_flags: --{name} is decided by the queue, leave it out")
+    for run in queued:
+        run.cell.check_flags(train_flags)
+
+
 def learning_rate(run, runs_dir, train_flags=(), train=cells.train):
     """The learning rate of a run's dataset and model: which of `GRID` has the better validation ELBO after 30 epochs.
 
@@ -109,7 +123,7 @@ def _trial_run(cell, rate, runs_dir):
     return cells.Run(cell, 0, pathlib.Path(runs_dir, "rates", f"{cell.name}_lr{rate}_seed0"))
 
 
-def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cells.train):
+def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cells.train, record=True):
     """Takes the runs in order until all are complete; one that fails is said and passed over.
 
     A run that was made on another machine, of which there is a record alone, is complete; so are its learning rates.
@@ -121,6 +135,7 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
         train_flags: further flags of vampzoo.train, such as where the data is.
         report: called with a line for each run.
         train: as `vampzoo.paper.cells.train`.
+        record: whether to keep records; the learning rates are kept all the same.
 
     Returns:
         {name of a run that failed: message}.
@@ -140,7 +155,8 @@ def work(queued, runs_dir, results_dir, train_flags=(), report=print, train=cell
                 _start_from_trial(run, rate, runs_dir)
                 report(f"{run.folder.name}, learning rate {rate}")
                 train(run, [*train_flags, f"--learning_rate={rate}"])
-            records.keep(run.folder, results_dir)
+            if record:
+                records.keep(run.folder, results_dir)
             if rates.is_file():
                 _keep_rates(rates, recorded_rates)
         except (InvalidValue, OSError) as error:

@@ -4,6 +4,7 @@ results/<run>/ holds config.json, training.json, history.csv, evaluation.json, a
 log_likelihoods.npz (float32, nats).
 """
 
+import json
 import pathlib
 import shutil
 import tempfile
@@ -28,12 +29,18 @@ def keep(run_folder, results_dir):
         The folder of the record, a `pathlib.Path`.
 
     Raises:
-        InvalidValue: if the run lacks a file.
+        InvalidValue: if the run lacks a file, or its log-likelihoods are not those of its evaluation.
     """
     run_folder, record = pathlib.Path(run_folder), pathlib.Path(results_dir, pathlib.Path(run_folder).name)
     if missing := [name for name in FILES if not (run_folder / name).is_file()]:
         raise InvalidValue(f"{run_folder} has no {', '.join(missing)}: it is not complete")
     values = log_likelihoods(run_folder)
+    if not fits(run_folder, json.loads((run_folder / "evaluation.json").read_text())):
+        raise InvalidValue(
+            f"the log-likelihoods in {run_folder} are not those of its evaluation.json: evaluate it again"
+        )
+    if record.exists() and record.samefile(run_folder):  # which holds more than the record would
+        return record
     record.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=files.TEMPORARY_PREFIX, dir=record.parent) as temporary:
         new = pathlib.Path(temporary, "record")
@@ -45,6 +52,16 @@ def keep(run_folder, results_dir):
             record.rename(pathlib.Path(temporary, "old"))
         new.rename(record)
     return record
+
+
+def fits(folder, evaluation):
+    """Whether a run folder or a record holds the log-likelihoods of the test images that its evaluation is about."""
+    try:
+        values = log_likelihoods(folder)
+    except InvalidValue:
+        return False
+    same_number = len(values) == evaluation["num_images"]
+    return same_number and bool(np.isclose(values.mean(), evaluation["log_likelihood"], rtol=1e-6, atol=1e-3))
 
 
 def log_likelihoods(folder):

@@ -9,6 +9,7 @@ from vampzoo import datasets, evaluation
 from vampzoo.config import MODEL_TITLES
 from vampzoo.paper import cells, records, tables
 from vampzoo.paper import results as paper
+from vampzoo.zoo import card
 
 MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae")  # the columns of Table 1
 ORDER = (
@@ -21,6 +22,7 @@ ORDER = (
     "glyphs",
 )
 MAX_SEEDS = 10
+NUM_SAMPLES = 5000  # of the paper; a result with another number says so
 UNRECORDED = "unrecorded.json"  # runs of which the number is known and the record was not kept
 LEARNING_RATES = "learning_rates.json"
 NOTES = "notes.md"  # what is to be said beside the tables
@@ -108,7 +110,9 @@ def ours(cell, runs, others=()):
     if entry["mean"] is not None:
         spread = entry["stderr"] if entry["sd"] is None else entry["sd"]
         text = f"{entry['mean']:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
-        return f"{text} ({len(entry['runs'])})"
+        samples = {run["num_samples"] for run in entry["runs"]} - {NUM_SAMPLES}
+        mark = "".join(f"; S = {s:,}" for s in sorted(samples))
+        return f"{text} ({len(entry['runs'])}{mark})"
     for number, other in enumerate(others, start=1):
         if (other["dataset"], other["model"], other["prior"]) == (cell.dataset, cell.model, cell.prior):
             return f"{other['value']:.{digits}f} ± {other['stderr']:.{digits}f} [{number}]"
@@ -155,7 +159,11 @@ def gains(runs):
     by_cell = {(run.cell, run.seed): run for run in runs}
     for cell in dict.fromkeys(run.cell for run in runs if run.cell.prior != "standard"):
         standard = cells.Cell(cell.dataset, cell.model, "standard")
-        seeds = [seed for c, seed in by_cell if c == cell and (standard, seed) in by_cell]
+        seeds = [
+            seed
+            for (c, seed), run in by_cell.items()
+            if c == cell and (other := by_cell.get((standard, seed))) and tables.comparable(run, other)
+        ]
         if not seeds:
             continue
         pairs = [[records.log_likelihoods(by_cell[c, seed].folder) for c in (cell, standard)] for seed in seeds]
@@ -203,7 +211,8 @@ def tightness(presets):
         return []
     return [
         "## How tight these numbers are",
-        "Importance sampling with the encoder's draws is a lower bound, and by how much depends on the encoder. With the "
+        "Importance sampling with the encoder's draws (S = 5,000; of the glyphs 1,000) is a lower bound, and by how much "
+        "depends on the encoder. With the "
         "proposal refined for each image the same models are worth more; only the plain figure may be held against the "
         "paper's. [docs/likelihoods.md](docs/likelihoods.md) has the differences with their errors, ten times the samples "
         "and annealing.",
@@ -220,7 +229,7 @@ def data(runs):
     """A line for each dataset that was measured on: what is known of it, and its fingerprint."""
     seen = dict.fromkeys((run.cell.dataset, run.evaluation()["fingerprint"]) for run in runs)
     return [
-        f"- {datasets.DATASETS[dataset].title}: {datasets.VARIANTS.get(fingerprint, 'as its source has it')} "
+        f"- {datasets.DATASETS[dataset].title}: {datasets.VARIANTS.get(fingerprint, tables.UNKNOWN_DATA)} "
         f"(fingerprint `{fingerprint[:12]}`)."
         for dataset, fingerprint in seen
     ]
@@ -237,10 +246,17 @@ def training(runs):
         units = ", ".join(f"{n} of {layer}" for layer, n in result["active_units"].items())
         lines.append(
             f"| {run.folder.name} | {how['learning_rate']:g} | {end['epochs']} ({end['best_epoch']}) "
-            f"| {end['validation_elbo']:.2f} | {result['elbo']:.2f} | {units} "
+            f"| {_best_validation(how, end)} | {result['elbo']:.2f} | {units} "
             f"| {end['train_seconds'] / 60:.0f} min, {result['seconds'] / 60:.0f} min |"
         )
     return "\n".join(lines)
+
+
+def _best_validation(how, end):
+    """What a run's epoch was chosen by: its validation ELBO, or what else it says."""
+    selection = how.get("selection", "elbo")
+    value = f"{end[f'validation_{selection}']:.2f}"
+    return value if selection == "elbo" else f"{value} ({card.SELECTIONS[selection]})"
 
 
 def learning_rates(chosen):

@@ -8,6 +8,7 @@ from vampzoo.errors import InvalidValue
 from vampzoo.paper import records
 from vampzoo.paper import results as paper
 
+UNKNOWN_DATA = "data that is not described here"
 PRIOR_TITLES = {**config.PRIOR_TITLES, "weighted": "VampPrior, weighted"}
 
 
@@ -80,6 +81,12 @@ def gain(run, reference):
     return evaluation.mean_and_standard_error(a - b)
 
 
+def comparable(run, reference):
+    """Whether two runs were evaluated on the same images with as many samples, so that their difference means something."""
+    a, b = run.evaluation(), reference.evaluation()
+    return all(a[name] == b[name] for name in ("fingerprint", "num_images", "num_samples"))
+
+
 def gains(complete):
     """{run folder: {"over": the standard prior's run, "nats", "stderr"}} for runs of the same data, model and seed."""
     standard = [run for run in complete if run.cell.prior == "standard" and plain(run.cell)]
@@ -89,7 +96,7 @@ def gains(complete):
         reference = references.get((run.cell.dataset, run.cell.model, run.seed))
         if reference is None or reference == run or not plain(run.cell):
             continue
-        if run.evaluation()["fingerprint"] == reference.evaluation()["fingerprint"]:
+        if comparable(run, reference):
             nats, stderr = gain(run, reference)
             found[run.folder.name] = {"over": reference.folder.name, "nats": nats, "stderr": stderr}
     return found
@@ -164,7 +171,7 @@ def _notes(rows):
     """A line a dataset on what it was measured on, and a line for each way of training."""
     lines = []
     for fingerprint, dataset in dict.fromkeys((e["fingerprint"], e["dataset"]) for e in rows if e["fingerprint"]):
-        known = datasets.VARIANTS.get(fingerprint, "data that is not described here")
+        known = datasets.VARIANTS.get(fingerprint, UNKNOWN_DATA)
         lines.append(f"- {datasets.DATASETS[dataset].title}: {known} (fingerprint `{fingerprint[:12]}`).")
     shown = (
         "learning_rate",
