@@ -56,6 +56,7 @@ def of_run(folder, model):
     import numpy as np
 
     from vampzoo import datasets, training, zoo
+    from vampzoo.paper import records
 
     def read(name, reader):
         path = folder / name
@@ -66,8 +67,7 @@ def of_run(folder, model):
         "history": read("history.csv", lambda path: list(csv.DictReader(path.read_text().splitlines()))) or (),
         "log_likelihoods": read("figures/log_likelihoods.npy", np.load),
     }
-    of_weights = (what["evaluation"] or {}).get("weights_sha256")
-    if of_weights and (folder / files.WEIGHTS).is_file() and files.sha256(folder / files.WEIGHTS) != of_weights:
+    if records.of_other_weights(folder, what["evaluation"] or {}):
         print("without evaluation.json, which is about other weights: run vampzoo.evaluate again", file=sys.stderr)
         what |= {"evaluation": None, "log_likelihoods": None}
     data = zoo.read_data(folder)

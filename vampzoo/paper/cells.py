@@ -172,10 +172,7 @@ class Run:
         evaluation = self.evaluation()
         if evaluation is None or evaluation["num_samples"] < num_samples or evaluation.get("images_left_out"):
             return False
-        weights, of_weights = self.folder / files.WEIGHTS, evaluation.get("weights_sha256")
-        if of_weights and weights.is_file() and files.sha256(weights) != of_weights:  # it was trained further since
-            return False
-        return records.fits(self.folder, evaluation)
+        return not records.of_other_weights(self.folder, evaluation) and records.fits(self.folder, evaluation)
 
     def _check(self, config, train_flags):
         expected = self.cell.settings()

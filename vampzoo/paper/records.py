@@ -54,6 +54,12 @@ def keep(run_folder, results_dir):
     return record
 
 
+def of_other_weights(folder, evaluation):
+    """Whether a run folder holds other weights than its evaluation is about: it was trained further since."""
+    weights, evaluated = pathlib.Path(folder, files.WEIGHTS), evaluation.get("weights_sha256")
+    return bool(evaluated) and weights.is_file() and files.sha256(weights) != evaluated
+
+
 def fits(folder, evaluation):
     """Whether a run folder or a record holds the log-likelihoods of the test images that its evaluation is about."""
     try:
