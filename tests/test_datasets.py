@@ -170,6 +170,19 @@ def test_npz_binary_is_bernoulli(save):
         assert set(np.unique(dataset.train)) == {0, 1}
 
 
+@pytest.mark.parametrize("train", [np.uint8, np.float32])
+def test_npz_test_images_may_be_bits_where_training_images_are_grey(save, train):
+    random = np.random.default_rng(0)
+    grey, bits = random.integers(0, 256, (20, 4, 4)), random.random((6, 4, 4)) < 0.5
+    grey = grey.astype(np.uint8) if train == np.uint8 else (grey / 255).astype(np.float32)
+    path = save(train=grey, validation=bits, test=bits.astype(np.uint8))
+    data = datasets.load("npz", data_file=path, likelihood="bernoulli")
+    assert data.spec.dynamic
+    np.testing.assert_allclose(data.train[..., 0], grey / 255 if train == np.uint8 else grey, atol=1e-6)
+    for images in (data.validation, data.test):
+        np.testing.assert_array_equal(images[..., 0], bits)
+
+
 def test_npz_missing_splits_come_off_train(save):
     x = np.arange(100, dtype=np.uint8).reshape(100, 1, 1)
     both = datasets.load("npz", data_file=save(train=x))

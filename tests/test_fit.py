@@ -93,6 +93,13 @@ def test_what_is_reported(model, how):
     assert model.beta.numpy() == 1
 
 
+def test_a_partial_last_batch_has_samples_of_every_layer():
+    model = create(model="topdown_hvae")
+    model.compile(keras.optimizers.SGD(0.0), objective="iwae", num_samples=3, seed=3, jit_compile=False)
+    images = DATA.train[:7]
+    model.fit(images, batch_size=3, epochs=1, verbose=0)
+
+
 def test_the_reported_elbo_is_the_models():
     model = create(model="hvae")
     model.compile(keras.optimizers.SGD(0.0), seed=3, jit_compile=False)

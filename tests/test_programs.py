@@ -201,6 +201,30 @@ def test_sigterm_while_stderr_is_being_written():
     assert "stopped by SIGTERM; the same command goes on from here" in done.stderr
 
 
+def test_a_command_that_overwrites_is_not_the_one_to_go_on_with():
+    code = "from vampzoo import train\ntrain.FLAGS(['train', '--overwrite'])\ntrain.leave(15, None)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "the same command without --overwrite goes on from here" in done.stderr
+
+
+def test_a_finished_run_without_its_history_is_evaluated_all_the_same(tmp_path, data_file):
+    folder = tmp_path / "run"
+    arguments = [
+        "vampzoo.train",
+        *SMALL,
+        f"--data_file={data_file}",
+        f"--run_dir={folder}",
+        "--epochs=1",
+        "--num_samples=2",
+    ]
+    for further in (["--noevaluate"], []):
+        process = python(*arguments, *further)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        (folder / "history.csv").unlink(missing_ok=True)
+    assert (folder / "evaluation.json").exists()
+
+
 # === Messages ===
 
 

@@ -89,6 +89,7 @@ def test_best_weights_only_change_when_validation_improves(tmp_path, monkeypatch
         {"q_dropout": 0.25, "p_dropout": 0.5, "objective": "iwae", "objective_samples": 2},
         {"objective": "iwae", "objective_samples": 2, "selection": "importance_bound", "selection_samples": 3},
         {"objective": "iwae", "objective_samples": 3, "one_sample_epochs": 3},
+        {"mixed_precision": "bfloat16", "q_dropout": 0.25, "p_dropout": 0.5},
     ],
 )
 def test_resumed_run_is_the_uninterrupted_one(tmp_path, changes):

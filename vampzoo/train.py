@@ -282,7 +282,7 @@ def train(folder, model_config, training_config, dataset, strategy):
     try:
         model = trainer.fit()
     except training.Interrupted as interruption:
-        print(f"stopped by {interruption}; the same command resumes {folder.path}", file=sys.stderr)
+        print(f"stopped by {interruption}; {same_command()} resumes {folder.path}", file=sys.stderr)
         return 0 if interruption.signal_number == signal.SIGTERM else 128 + interruption.signal_number
     result = {
         "epochs": trainer.epochs_done,
@@ -291,15 +291,15 @@ def train(folder, model_config, training_config, dataset, strategy):
         "train_seconds": round(trainer.seconds, 1),
     }
     folder.write_training(result)
-    if is_chief:
+    if is_chief and (history := folder.read_history()):  # none is left if somebody moved history.csv away
         title = f"{config.MODEL_TITLES[model_config.model]}, {config.PRIOR_TITLES[model_config.prior]}"
         title = f"{title} on {dataset.spec.title}"
-        figures.save_training(folder.figures / "training.png", folder.read_history(), title, trainer.best_epoch)
+        figures.save_training(folder.figures / "training.png", history, title, trainer.best_epoch)
     result = {"run_dir": str(folder.path), **result}
     print(f"{trainer.epochs_done} epochs are done, the best was {trainer.best_epoch}", file=sys.stderr)
     if FLAGS.evaluate:
         result |= program.interruptible(
-            lambda: evaluate(trainer, model, dataset), "the same command goes on with the evaluation"
+            lambda: evaluate(trainer, model, dataset), f"{same_command()} goes on with the evaluation"
         )
     trainer.workers.wait_to_leave()
     if is_chief:
@@ -342,8 +342,13 @@ def leave(signal_number, frame):
     stderr, which refuses to be written to by a handler that has interrupted it.
     """
     with contextlib.suppress(OSError):
-        os.write(2, b"stopped by SIGTERM; the same command goes on from here\n")
+        os.write(2, f"stopped by SIGTERM; {same_command()} goes on from here\n".encode())
     os._exit(0)
+
+
+def same_command():
+    """What goes on with this run, in words: with --overwrite a command would begin anew."""
+    return "the same command without --overwrite" if FLAGS.is_parsed() and FLAGS.overwrite else "the same command"
 
 
 def create_model_config(spec):

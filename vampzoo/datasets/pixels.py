@@ -109,9 +109,9 @@ def for_likelihood(splits, where, *, likelihood=None, binarization=None):
     if likelihood != "bernoulli":
         if binarization not in (None, "none"):
             raise DataError(f"binarization={binarization!r} goes with likelihood='bernoulli', not with {likelihood!r}.")
-        return {split: _bin_centres(images, binary) for split, images in splits.items()}, likelihood, False
+        return {split: _bin_centres(images) for split, images in splits.items()}, likelihood, False
 
-    intensities = {split: _intensities(images, binary) for split, images in splits.items()}
+    intensities = {split: _intensities(images) for split, images in splits.items()}
     if binary:
         return intensities, likelihood, False
     if binarization == "none":
@@ -136,13 +136,18 @@ def check_options(likelihood, binarization):
         raise DataError(f"Unknown binarization {binarization!r}. Valid values: {', '.join(BINARIZATIONS)}.")
 
 
-def _intensities(images, binary):
-    scale = 255 if images.dtype == np.uint8 and not binary else 1
+def _is_grey(images):
+    """Whether images are levels of 0 to 255. Each split by itself: test images may be bits where training images are grey."""
+    return images.dtype == np.uint8 and images.max() > 1
+
+
+def _intensities(images):
+    scale = 255 if _is_grey(images) else 1
     return images.astype(np.float32) / np.float32(scale)
 
 
-def _bin_centres(images, binary):
-    if images.dtype == np.uint8 and not binary:
+def _bin_centres(images):
+    if _is_grey(images):
         return (images.astype(np.float32) + np.float32(0.5)) / np.float32(256)
     return np.clip(images.astype(np.float32), np.float32(1 / 512), np.float32(1 - 1 / 512))
 

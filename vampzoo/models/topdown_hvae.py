@@ -133,6 +133,8 @@ class TopDownHVAE(LatentVariableModel):
         rates = {top: log_q - log_prob_of_draws(self.p_top(prior_parameters), q, z)}
         state = self.add_to_state(None, self.num_layers, z)  # [B k, S]
         features = self.q_features(x)  # [B, F]: what depends on x alone is not computed for each sample
+        if features.shape[0] is None:  # layers repeat rows of a number that they know
+            features = repeat_rows(features, num_samples)  # [B k, F]
         for layer in range(self.num_layers - 1, 0, -1):
             z, log_q = self.q_z(layer, features, state).reparameterize(noise[f"z{layer}"])  # [B k, M], [B k]
             rates[f"z{layer}"] = log_q - self.p_z(layer, state).log_prob(z)  # [B k]

@@ -56,4 +56,7 @@ class UnitDropout:
 
 
 def _by(mask):
-    return lambda units: units * tf.repeat(mask, units.shape[0] // mask.shape[0], axis=0)  # [B k, O]
+    """Multiplies units by a mask, in the dtype of the units: bfloat16 or float16 with mixed precision."""
+    return lambda units: (
+        units * tf.repeat(tf.cast(mask, units.dtype), units.shape[0] // mask.shape[0], axis=0)
+    )  # [B k, O]
