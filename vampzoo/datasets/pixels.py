@@ -137,7 +137,7 @@ def check_options(likelihood, binarization):
 
 
 def _is_grey(images):
-    """Whether images are levels of 0 to 255. Each split by itself: test images may be bits where training images are grey."""
+    """Whether images are levels of 0 to 255, each split by itself: bits may stand beside grey images."""
     return images.dtype == np.uint8 and images.max() > 1
 
 
