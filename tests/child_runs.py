@@ -161,13 +161,17 @@ def free_ports(n):
     return ports
 
 
-def become_worker(index, ports):
+def set_tf_config(index, ports):
     os.environ["TF_CONFIG"] = json.dumps(
         {
             "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
             "task": {"type": "worker", "index": index},
         }
     )
+
+
+def become_worker(index, ports):
+    set_tf_config(index, ports)
     return training.create_strategy("multi_worker")
 
 
@@ -176,6 +180,11 @@ def measure_as_worker(index, ports, path, batch_size):
     import tensorflow as tf
 
     return measure(tf, path, strategy, batch_size, writer=training.Workers(strategy).is_chief)
+
+
+def run_program_as_worker(index, ports, program, *arguments):
+    set_tf_config(index, ports)
+    return run_program(program, *arguments)
 
 
 def train_as_worker(index, ports, path, epochs, result):

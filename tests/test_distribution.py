@@ -1,10 +1,13 @@
 """One, two and four devices, one and two machines: the same numbers."""
 
+import json
+
 import child_runs
 import numpy as np
 import pytest
 
-from vampzoo import training
+import vampzoo
+from vampzoo import evaluation, training
 
 
 def assert_equal_runs(run, reference, terms_rtol=1e-5):
@@ -48,6 +51,24 @@ def test_two_processes_equal_one(tmp_path, one_device):
     for run in runs:
         assert_equal_runs(run, one_device)
     np.testing.assert_array_equal(runs[0]["likelihoods"], runs[1]["likelihoods"])
+
+
+def test_two_processes_train_and_evaluate_batch_normalisation(tmp_path):
+    """One of them alone writes weights, shows samples and reports: none of that may wait for the other."""
+    images = (np.random.default_rng(0).random([48, 4, 4]) < 0.3).astype(np.float32)
+    np.savez(tmp_path / "images.npz", train=images[:32], validation=images[32:40], test=images[40:])
+    arguments = ["--dataset=npz", f"--data_file={tmp_path / 'images.npz'}", "--model=pixel_hvae", "--num_components=3"]
+    arguments += ["--epochs=2", "--batch_size=8", "--warmup_epochs=1", "--num_samples=7", "--ema_momentum=0.9"]
+    arguments += ["--image_epochs=1", "--checkpoint_seconds=0", "--strategy=multi_worker", "--nojit_compile"]
+    arguments += [f"--run_dir={tmp_path / 'run'}"]
+    ports = child_runs.free_ports(2)
+    workers = [(index, ports, "train", *arguments) for index in (0, 1)]
+    runs = child_runs.call_together(child_runs.run_program_as_worker, *workers)
+    assert [code for code, _, _ in runs] == [0, 0], runs
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    model = vampzoo.load(tmp_path / "run")
+    again, _ = evaluation.evaluate(model, images[40:, ..., np.newaxis], 7, jit_compile=False)
+    np.testing.assert_allclose(result["elbo"], again["elbo"], rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """Dropout of hidden units: what a thinned layer computes, where its gradients go, and what is left whole."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from vampzoo import random
+from vampzoo import models, priors, random
 from vampzoo.training.dropout import UnitDropout
 
 
@@ -73,6 +74,19 @@ def test_masks_come_from_the_seed_and_keep_the_mean(tiny_model):
 
 def test_no_dropout_draws_nothing(tiny_model):
     assert UnitDropout(tiny_model()).draw(4, random.key(0)) == []
+
+
+@pytest.mark.parametrize("field", ["q_dropout", "p_dropout"])
+def test_networks_without_gated_layers_have_nothing_to_leave_out(field):
+    def network(size, outputs):
+        x = keras.Input([size])
+        return keras.Model(x, [keras.layers.Dense(units)(x) for units in outputs])
+
+    networks = {"q_z": network(6, [2, 2]), "p_x": network(2, [6])}
+    model = models.VAE(**networks, prior=priors.StandardNormal(2), likelihood="bernoulli")
+    assert UnitDropout(model).layers == []
+    with pytest.raises(ValueError, match=f"{field}=0.1 would leave nothing out.*GatedDense"):
+        UnitDropout(model, **{field[0] + "_rate": 0.1})
 
 
 @pytest.mark.parametrize("name", ["vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae", "topdown_hvae"])

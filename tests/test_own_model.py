@@ -86,6 +86,28 @@ def test_the_example_of_the_readme_learns():
     assert r_squared(x[800:], names["model"].predict(x[800:], verbose=0)) > 0.7
 
 
+@pytest.mark.parametrize("prior", ["vampprior", "vampprior_data"])
+@pytest.mark.parametrize("from_data", [False, True])
+def test_the_trainer_leaves_ones_own_pseudo_inputs_unless_told(tmp_path, prior, from_data):
+    import tiny_run
+
+    from vampzoo import models, training
+
+    model = models.create(tiny_run.model_config(prior=prior))
+    chosen = np.zeros((3, 5, 4, 1), np.float32)
+    chosen[:, :2] = 1  # as no training image is
+    model.prior_layer.set_pseudo_inputs(chosen)
+    model.prior_layer.chunk_size = 2
+    config = tiny_run.training_config(pseudo_inputs_from_data=from_data)
+    folder = training.RunFolder(tmp_path, training.run_config(model, config, {"fingerprint": "0"}))
+    try:
+        training.Trainer(model, config, tiny_run.dataset(), folder, image_epochs=0, jit_compile=False)
+    finally:
+        folder.close()
+    assert np.array_equal(model.pseudo_inputs, chosen) == (not from_data)
+    assert model.prior_layer.chunk_size == 2
+
+
 def test_a_run_of_ones_own_model_resumes_and_another_is_refused(tmp_path):
     from tiny_run import dataset, training_config
 

@@ -310,6 +310,25 @@ def test_malformed_rest_request_is_refused_and_the_server_goes_on(rest_ask, expe
 
 
 @pytest.mark.parametrize(
+    ("signature", "inputs", "status"),
+    [
+        ("encode", IMAGES, 200),
+        ("sample", [1, 0], 400),
+        ("sample", 3, 400),
+        ("pseudo_inputs", 3, 400),
+        ("encode", "a", 400),
+    ],
+)
+def test_an_only_input_may_come_without_its_name(rest_ask, signature, inputs, status):
+    body = {"signature_name": signature, "inputs": np.asarray(inputs).tolist()}
+    url = f"http://{rest_ask[1]}/v1/models/{tiny_preset.NAME}:predict"
+    answer = requests.post(url, json=body, timeout=60)
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json()["outputs"] == rest_ask[0](signature, images=body["inputs"])
+
+
+@pytest.mark.parametrize(
     ("path", "body", "status"),
     [
         ("tiny:predict", "{", 400),

@@ -259,6 +259,42 @@ def test_pseudo_inputs_from_data_are_spread_over_the_data(tmp_path):
     assert set(taken) != set(range(prior.num_components))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "iwae"},
+        {"objective": "iwae", "objective_samples": 1},
+        {"selection": "importance_bound"},
+        {"selection": "importance_bound", "selection_samples": 1},
+    ],
+)
+def test_a_bound_of_one_sample_is_refused(changes):
+    """It is the ELBO, under a name that promises more."""
+    name, value = next(iter(changes.items()))
+    with pytest.raises(ValueError, match=f"{name}_samples must be at least 2 for {name}={value}, got 1"):
+        tiny_run.training_config(**changes)
+
+
+def test_an_interrupted_epoch_keeps_its_seconds(tmp_path):
+    """A signal within the first epoch: what was computed of it is in the checkpoint, and so is its time."""
+    trainer = tiny_run.trainer(tmp_path, checkpoint_seconds=0)
+    look_up, seconds = trainer._look_up, []
+
+    def look_up_and_stop():
+        seconds.append(trainer.seconds)
+        if len(seconds) == 2:
+            trainer.save()
+            raise training.Interrupted(signal.SIGTERM)
+        look_up()
+
+    trainer._look_up = look_up_and_stop
+    with pytest.raises(training.Interrupted):
+        trainer.fit()
+    assert trainer.epochs_done == 0 and 0 < seconds[0] < seconds[1]
+    again = tiny_run.trainer(tmp_path)
+    assert again.checkpoints.restore(print) and again.seconds == seconds[1]
+
+
 @pytest.mark.parametrize(("field", "valid"), [("objective", "elbo, iwae"), ("selection", "elbo, importance_bound")])
 def test_an_objective_that_does_not_exist_is_refused(field, valid):
     with pytest.raises(ValueError, match=rf"{field}='ELBO' is unknown; the valid values are: {valid}"):

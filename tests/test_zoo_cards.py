@@ -74,6 +74,15 @@ def test_dead_components_are_on_the_card():
     assert "**3 of the 5 components of the prior explain no test image.** As all have the same weight" in text
 
 
+def test_only_of_pseudo_inputs_that_began_as_training_images_the_card_says_so():
+    says_so = {}
+    for prior in ("standard", "mog", "vampprior"):
+        settings = {**CONFIG, "model": {**CONFIG["model"], "prior": prior}}
+        settings["training"] = {**CONFIG["training"], "pseudo_inputs_from_data": True}
+        says_so[prior] = "starting from training images" in card.render(metrics(), settings)
+    assert says_so == {"standard": False, "mog": False, "vampprior": True}
+
+
 def test_a_tighter_bound_stands_beside_the_papers():
     plain = card.render(metrics(), CONFIG)
     assert "refined" not in plain and "effective number" not in plain  # of evaluations by older versions

@@ -213,11 +213,15 @@ class TrainingConfig:
 
     def __post_init__(self):
         least_values = {"epochs": 1, "warmup_epochs": 0, "patience": 0, "batch_size": 1, "seed": 0}
-        least_values |= {"learning_rate_decay_epochs": 0, "objective_samples": 1, "one_sample_epochs": 0}
+        least_values |= {"learning_rate_decay_epochs": 0, "one_sample_epochs": 0}
+        # With one sample both bounds are the ELBO, under another name.
+        least_values |= {"objective_samples": 2 if self.objective == "iwae" else 1}
         least_values |= {"selection_samples": 2 if self.selection == "importance_bound" else 1}
+        users = {f"{name}_samples": f" for {name}={getattr(self, name)}" for name in ("objective", "selection")}
         for field, least in least_values.items():
             if getattr(self, field) < least:
-                raise InvalidValue(f"{field} must be at least {least}, got {getattr(self, field)}")
+                user = users.get(field, "") if least == 2 else ""
+                raise InvalidValue(f"{field} must be at least {least}{user}, got {getattr(self, field)}")
         if self.one_sample_epochs and self.objective_samples == 1:
             raise InvalidValue(
                 f"one_sample_epochs={self.one_sample_epochs} needs objective_samples of at least 2, for later epochs, got 1"

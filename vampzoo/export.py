@@ -16,7 +16,7 @@ from absl import flags
 
 from vampzoo import files, program, zoo
 from vampzoo.errors import InvalidValue
-from vampzoo.paper import results
+from vampzoo.paper import records, results
 from vampzoo.zoo import card, replacing, writing
 
 FLAGS = flags.FLAGS
@@ -118,12 +118,12 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False, 
 
     replacing.check_target(pathlib.Path(zoo_dir, name).resolve())  # before seconds are spent
     zoo.check_index(zoo_dir)
-    model = zoo.load(run_dir)  # TensorFlow is imported here, after the files are known to be good
-    if evaluation.get("weights_sha256", model.weights_sha256) != model.weights_sha256:
+    if records.of_other_weights(run_dir, evaluation):
         raise zoo.ZooError(
             f"{run_dir / 'evaluation.json'} is about other weights than {run_dir / zoo.WEIGHTS}: run "
             f"`{evaluate_command(run_dir)}` again"
         )
+    model = zoo.load(run_dir)  # TensorFlow is imported here, after the files are known to be good
     with replacing.replaced(zoo_dir, name) as (folder, version, theirs):
         files.write_text(folder / "train.flags", "\n".join(train_flags) + "\n")
         writing.write(folder, model, name, config, metrics, version, note, theirs)

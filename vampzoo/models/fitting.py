@@ -99,7 +99,7 @@ class ElboModel(keras.Model):
             optimizer: "normalized_adam" (the paper's), any name that Keras knows, or a Keras optimiser.
             objective: "elbo", or "iwae" for the importance-weighted bound of Burda et al. (2016), which is then reported
                 as `importance_bound`.
-            num_samples: k, samples of the latents an image in each step.
+            num_samples: k, samples of the latents an image in each step; "iwae" needs at least 2.
             dynamic: whether images are intensities in [0, 1], to be binarised anew at each use. Of validation images each
                 has one binarisation throughout, and those of 0 and 1 stay what they are.
             seed: integer. The draws of a step are a function of it and of the number of steps that the optimiser has done.
@@ -126,8 +126,9 @@ class ElboModel(keras.Model):
                 )
         if objective not in OBJECTIVES:
             raise InvalidValue(f"objective={objective!r} is unknown; the valid values are: {', '.join(OBJECTIVES)}")
-        if num_samples < 1:
-            raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
+        least = 2 if objective == "iwae" else 1  # with one sample it is the ELBO
+        if num_samples < least:
+            raise InvalidValue(f"num_samples must be at least {least} for objective={objective}, got {num_samples}")
         if dynamic and self.likelihood != "bernoulli":
             raise InvalidValue(f"dynamic=True is for the likelihood bernoulli; this model's is {self.likelihood}")
         if optimizer == "normalized_adam":

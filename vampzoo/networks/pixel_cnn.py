@@ -54,12 +54,15 @@ class CausalConv2D(keras.layers.Layer):
 
 
 class ReplicaBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation whose moving statistics each replica keeps for itself; their mean is what is read and saved.
+    """Batch normalisation whose moving statistics each replica keeps for itself.
 
-    Keras' own cannot be updated by one replica among several. In training, the statistics are those of the replica's
-    part of the batch over all pixels, so that images and pixels see each other through them (p(x|z1, z2) is a normalised
-    distribution only afterwards, with the moving statistics); rows that fill up the last batch of an epoch count too.
-    Momentum and epsilon are those of the paper's code.
+    Keras' own cannot be updated by one replica among several. The training steps make them the mean over the replicas
+    before anything reads them (`TrainingSteps.share_statistics`). Outside of a replica those of the first are read, without
+    a word of the others, so that one of several workers can save a model or draw from it.
+
+    In training, the statistics are those of the replica's part of the batch over all pixels, so that images and pixels see
+    each other through them (p(x|z1, z2) is a normalised distribution only afterwards, with the moving statistics); rows
+    that fill up the last batch of an epoch count too. Momentum and epsilon are those of the paper's code.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
@@ -75,7 +78,7 @@ class ReplicaBatchNormalization(keras.layers.BatchNormalization):
             autocast=False,
             name=name,
             synchronization="on_read",
-            aggregation="mean",
+            aggregation="only_first_replica",
         )
 
 

@@ -9,6 +9,7 @@ import contextlib
 import tensorflow as tf
 
 from vampzoo import random
+from vampzoo.errors import InvalidValue
 from vampzoo.networks.layers import GatedDense, every_layer
 
 
@@ -19,6 +20,9 @@ class UnitDropout:
         model: a `vampzoo.models.LatentVariableModel`.
         q_rate: probability with which a unit of the variational networks is left out; 0 for none.
         p_rate: the same of the generative networks.
+
+    Raises:
+        InvalidValue: for a rate of networks that have no gated dense layer.
     """
 
     def __init__(self, model, q_rate=0.0, p_rate=0.0):
@@ -31,6 +35,15 @@ class UnitDropout:
             if isinstance(layer, GatedDense) and rate:
                 self.layers.append(layer)
                 self.rates.append(rate)
+        for name, rate, thinned in (
+            ("q_dropout", q_rate, any(id(layer) not in generative for layer in self.layers)),
+            ("p_dropout", p_rate, any(id(layer) in generative for layer in self.layers)),
+        ):
+            if rate and not thinned:
+                raise InvalidValue(
+                    f"{name}={rate} would leave nothing out: those networks of the model have no `GatedDense` layer, and "
+                    "its units are what dropout is of"
+                )
 
     def draw(self, num_images, seed):
         """A mask [B, O] for each layer: 0, or 1 / (1 - rate)."""

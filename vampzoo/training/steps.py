@@ -128,6 +128,25 @@ class TrainingSteps:
             x, _, noise, _ = self._global_batch(order, epoch, step, num_samples)
             kept = tf.cast(step, tf.float32) / tf.cast(step + 1, tf.float32)  # share of the batches before, for a mean
             self.strategy.run(self._statistics_on_replica, args=(x, noise, kept))
+        self._share_statistics()
+
+    def share_statistics(self):
+        """Gives batch normalisation the mean over the replicas of the moving statistics that each has for itself.
+
+        All workers must call it alike. That moving averages are linear makes it the same whenever it is called, but for
+        rounding. With one replica, or without batch normalisation, nothing happens.
+        """
+        if self._norms and self.strategy.num_replicas_in_sync > 1:
+            self._share_statistics()
+
+    @tf.function
+    def _share_statistics(self):
+        def of_replica():
+            return [tf.identity(weight.value) for weight in statistics]
+
+        statistics = [weight for norm in self._norms for weight in norm.non_trainable_weights]
+        for weight, values in zip(statistics, self.strategy.run(of_replica), strict=True):
+            weight.assign(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
 
     def _statistics_on_replica(self, x, noise, kept):
         x, noise = self._share_of_replica((x, noise))

@@ -33,7 +33,8 @@ class Trainer:
 
     Args:
         model: a `ModelConfig`, or a `vampzoo.models.LatentVariableModel`, made in the strategy's scope: on networks of one's
-            own, say. It is trained from the weights that it has, and is what `fit` returns. A run folder can be loaded by
+            own, say. It is trained from the weights that it has, pseudo-inputs included unless `pseudo_inputs_from_data` is
+            set, and is what `fit` returns. A run folder can be loaded by
             name (`vampzoo.load`, the programs) only if its model came from a `ModelConfig`; of others it holds the weights,
             for `load_weights` on a model built by the same code.
         config: a `TrainingConfig`.
@@ -43,11 +44,12 @@ class Trainer:
         jit_compile: whether to compile with XLA.
         checkpoint_seconds: time between two checkpoints (0: every epoch).
         image_epochs: epochs between two image grids, and measurements of the prior's components, in TensorBoard (0: none).
-        pseudo_input_chunk: pseudo-inputs encoded at once, of a VampPrior (0: all). Bounds the memory, not the result.
-            XLA is then used on GPUs only: on a CPU its convolutions within a loop are slow.
+        pseudo_input_chunk: pseudo-inputs encoded at once, of a VampPrior (0: all, or as a given model's prior has it).
+            Bounds the memory, not the result. XLA is then used on GPUs only: on a CPU its convolutions in a loop are slow.
 
     Raises:
-        InvalidValue: if the pseudo-inputs are to come from fewer training images than there are components.
+        InvalidValue: if the pseudo-inputs are to come from fewer training images than there are components, or if there is
+            nothing for dropout to leave out.
         RunFolderError: if no checkpoint of an old run can be read.
     """
 
@@ -112,7 +114,8 @@ class Trainer:
     def _create_model(self, pseudo_input_chunk):
         """The model, its optimiser and the copy of its best weights, in the strategy's scope."""
         config = self.config
-        if isinstance(self._given, models.LatentVariableModel):
+        given = isinstance(self._given, models.LatentVariableModel)
+        if given:
             if config.mixed_precision != "none":
                 raise InvalidValue(
                     f"mixed_precision={config.mixed_precision!r} is for a ModelConfig: what the networks of a model compute "
@@ -122,8 +125,11 @@ class Trainer:
         else:
             with compute_dtype(config.mixed_precision):
                 self.model = models.create(self._given, config.seed % MAX_MODEL_SEED)
-        self.model.prior_layer.chunk_size = pseudo_input_chunk or None  # other priors have no use for it
-        self.model.prior_layer.start_at_examples(self.dataset.train, config.seed, config.pseudo_inputs_from_data)
+        prior = self.model.prior_layer
+        if pseudo_input_chunk:
+            prior.chunk_size = pseudo_input_chunk  # other priors have no use for it
+        if config.pseudo_inputs_from_data or not given:
+            prior.start_at_examples(self.dataset.train, config.seed, config.pseudo_inputs_from_data)
         steps_per_epoch = -(-len(self.dataset.train) // config.batch_size)
         self.optimizer = optimizers.create(config, self.model.trainable_variables, steps_per_epoch)
         self.optimizer.build(self.model.trainable_variables)
@@ -235,6 +241,7 @@ class Trainer:
         epoch = int(self.position.epoch)
         beta = objectives.beta(epoch, self.config.warmup_epochs)
         start, first_step = time.monotonic(), int(self.position.step)
+        self._counted = start
         steps = self.steps.steps_per_epoch
         while (step := int(self.position.step)) < steps:
             segment_start = time.monotonic()
@@ -257,15 +264,23 @@ class Trainer:
             seconds = time.monotonic() - segment_start
             self._segment = max(1, min(2 * self._segment, int((last - step) * SEGMENT_SECONDS / max(seconds, 1e-3))))
             if last < steps:
+                self._count_seconds()
                 self._look_up()
         train_seconds = time.monotonic() - start
         row = self._finish_epoch(epoch, beta, (steps - first_step) / max(train_seconds, 1e-9))
-        self.position.seconds.assign_add(time.monotonic() - start)
+        self._count_seconds()
         self._look_up()
         return row
 
+    def _count_seconds(self):
+        """Adds the time since it was last counted: before each checkpoint, so that one within an epoch has it, too."""
+        now = time.monotonic()
+        self.position.seconds.assign_add(now - self._counted)
+        self._counted = now
+
     def _finish_epoch(self, epoch, beta, steps_per_second):
         means = self.position.sums.numpy() / self.steps.num_images
+        self.steps.share_statistics()
         with self._validated_weights(epoch):
             terms = self.validation_elbo(random.key(self.config.seed, VALIDATION, epoch))
             selection = self.config.selection
@@ -337,6 +352,7 @@ class Trainer:
         if not all(tf.reduce_all(tf.math.is_finite(w.value)) for w in self.model.trainable_weights):
             raise NotFinite(f"the weights are not finite in epoch {self.epochs_done + 1}; {self._advice}")
         self._begin_folder()
+        self.steps.share_statistics()
         self.checkpoints.save()  # first: weights without a checkpoint tell a run whose checkpoints somebody deleted
         if self._best_unsaved:
             self._save_best_weights()

@@ -11,6 +11,7 @@ import re
 from vampzoo import datasets
 from vampzoo.config import MODEL_TITLES
 from vampzoo.errors import InvalidValue
+from vampzoo.zoo import preset_folder
 
 PRIOR_DESCRIPTIONS = {
     "standard": "standard normal prior",
@@ -299,6 +300,6 @@ def _limits(metrics, config):
         )
     if model["prior"] == "vampprior_data":
         lines.append("- **The weights contain training images**: they are this prior's pseudo-inputs.")
-    elif config.get("training", {}).get("pseudo_inputs_from_data"):
+    elif preset_folder.shows_training_images(config):
         lines.append("- The pseudo-inputs were trained starting from training images, and may still resemble them.")
     return "\n".join(lines)

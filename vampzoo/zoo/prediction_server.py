@@ -44,14 +44,22 @@ class ServedModel:
         if model_name != self.name:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"no model {model_name!r}; there is {self.name!r}")
 
-    def signature(self, model_name, signature_name, input_names):
-        """The signature of that name, once it is known to exist and to take these inputs."""
+    def _find(self, model_name, signature_name):
+        """The name of a signature, the default's for none, and the signature."""
         self.check_name(model_name)
         signature_name = signature_name or "serving_default"
         if signature_name not in self.model.signatures:
             names = ", ".join(sorted(self.model.signatures))
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"no signature {signature_name!r}; there are {names}")
-        signature = self.model.signatures[signature_name]
+        return signature_name, self.model.signatures[signature_name]
+
+    def input_names(self, model_name, signature_name):
+        """The names of what a signature takes."""
+        return set(self._find(model_name, signature_name)[1].structured_input_signature[1])
+
+    def signature(self, model_name, signature_name, input_names):
+        """The signature of that name, once it is known to exist and to take these inputs."""
+        signature_name, signature = self._find(model_name, signature_name)
         specs = signature.structured_input_signature[1]
         if set(input_names) != set(specs):
             raise Refused(
@@ -145,6 +153,12 @@ def rest_predict(served, path, body):
             values, signature_name = request["inputs"], request.get("signature_name")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"not a request in columnar form: {error!r}") from error
+        if not isinstance(values, dict):  # the tensor itself, which is how a signature's only input may come
+            names = served.input_names(match[1], signature_name)
+            if len(names) > 1:
+                message = f"inputs must be an object with {sorted(names)}, got {values!r:.40}"
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
+            values = dict.fromkeys(names, values)
         specs = served.signature(match[1], signature_name, values).structured_input_signature[1]
         if not specs:  # as TensorFlow Serving's JSON parser has it
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "a signature without inputs cannot be asked over REST")
