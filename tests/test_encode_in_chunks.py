@@ -1,10 +1,11 @@
 """Micro-batching of the pseudo-inputs: the same prior and the same gradients."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from vampzoo import random
+from vampzoo import priors, random
 
 RNG = np.random.default_rng(0)
 
@@ -36,6 +37,32 @@ def test_gradients_are_the_same_through_convolutions(tiny_model):
     model.prior_layer.chunk_size = 4
     for a, b in zip(value_and_gradients(model, x, noise)[1], gradients, strict=True):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("chunk_size", [2, 3])
+def test_an_encoder_without_a_derivative_at_zero(chunk_size):
+    """Gene counts, say, are divided by their sum: what fills up the last of several chunks must not be all zeros."""
+    x = keras.Input([4])
+    h = keras.layers.Lambda(lambda t: t / tf.reduce_sum(t, axis=-1, keepdims=True))(x)
+    encoder = keras.Model(x, [keras.layers.Dense(2)(h), keras.layers.Dense(2)(h)])
+    prior = priors.VampPrior(5, (4,), seed=0)
+    z = RNG.normal(size=[3, 2]).astype(np.float32)
+
+    def gradients(size):
+        prior.chunk_size = size
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(prior.distribution(encoder).log_prob(z))
+        return tape.gradient(loss, [v.value for v in prior.trainable_variables + encoder.trainable_variables])
+
+    for a, b in zip(gradients(chunk_size), gradients(None), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_chunks_of_nothing_are_refused(tiny_model):
+    model = tiny_model()
+    model.prior_layer.chunk_size = 0
+    with pytest.raises(ValueError, match="chunk_size must be at least 1, or None"):
+        model.prior()
 
 
 def test_the_encoder_sees_one_chunk_at_a_time(tiny_model, binary_images, monkeypatch):

@@ -93,6 +93,25 @@ def test_export_onto_what_is_no_preset(folders, ends, kind):
     refused(run, zoo_dir, message, ends, name="mine")
 
 
+@pytest.mark.parametrize("place", ["value", "stderr", "paper", "dataset", "license", "evaluation"])
+@pytest.mark.parametrize("odd", ["n/a", [1], {"a": 1}, 5, float("nan"), True])
+def test_odd_values_of_one_preset_leave_the_table_of_all(folders, place, odd):
+    _, zoo_dir = folders
+    path = zoo_dir / NAME / "metrics.json"
+    metrics = json.loads(path.read_text())
+    if place in ("value", "stderr"):
+        metrics["evaluation"]["log_likelihood" + ("_stderr" if place == "stderr" else "")] = odd
+    else:
+        metrics[place] = odd
+    path.write_text(json.dumps(metrics))
+    table = zoo.presets(zoo_dir, dataset="glyph")
+    if place != "dataset":
+        assert table == [NAME] or place == "evaluation"
+    for shown in (zoo.presets(zoo_dir), table):
+        assert repr(shown) and shown._repr_html_() and shown.markdown() and json.dumps(shown.rows())
+    assert zoo.presets(zoo_dir) == [NAME]
+
+
 @pytest.mark.parametrize("where", [".", "1", "1/variables", "deeper/still"])
 def test_zoo_within_a_preset(folders, ends, where):
     run, zoo_dir = folders

@@ -2,9 +2,10 @@
 
 import math
 
+import child_runs
 import pytest
 
-from vampzoo import scaling
+from vampzoo import config, scaling
 from vampzoo.scaling import Cost
 
 RATE, BANDWIDTH = 1e12, 1e10
@@ -28,6 +29,13 @@ def test_numbers_worked_out_by_hand():
     assert scaling.gpus_until_felt(cost, 100, RATE, BANDWIDTH) == 2
     just_below = Cost(image_flops=1e8, fixed_flops=1e8, reduced_bytes=0.999e7)  # b = 178.8, off the edge of rounding
     assert scaling.smallest_batch(just_below, RATE, BANDWIDTH) == 179
+
+
+def test_the_program_has_a_row_for_every_model(capsys):
+    code, out, err = child_runs.call(child_runs.run_program, "scaling", "--components=5")
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert {row[0] for row in rows} == set(config.MODELS) and {len(row) for row in rows} == {8}
 
 
 def test_ring_all_reduce():

@@ -231,6 +231,19 @@ def test_the_client_sends_what_the_signature_takes(ask, expected, dtype):
         assert np.isfinite(ask("elbo", **given)["elbo"]).all()
     with pytest.raises(ValueError, match="must be whole numbers"):
         ask("sample", n=1.5, seed=PAIR)
+    with pytest.raises(ValueError, match="must be whole numbers"):
+        ask("sample", n=float("inf"), seed=PAIR)
+
+
+def test_a_port_that_is_taken_is_not_shared(preset):
+    served = prediction_server.ServedModel(preset / "1", tiny_preset.NAME)
+    with prediction_server.serve_grpc(served) as address:
+        port = int(address.rsplit(":", 1)[1])
+        with (
+            pytest.raises(ValueError, match=f"{port} cannot be listened at"),
+            prediction_server.serve_grpc(served, port=port),
+        ):
+            pass
 
 
 def test_the_development_server_serves_a_preset(preset):

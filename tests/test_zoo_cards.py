@@ -74,6 +74,24 @@ def test_dead_components_are_on_the_card():
     assert "**3 of the 5 components of the prior explain no test image.** As all have the same weight" in text
 
 
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ({"learning_rate_decay_epochs": 340}, "learning rate falling to 0 over 340 epochs"),
+        ({"optimizer": "adam"}, "Adam on gradients that are not normalised"),
+        ({"weight_decay": 0.3}, "weight_decay 0.3"),
+        ({"objective": "iwae", "objective_samples": 5, "one_sample_epochs": 7}, "of 5 samples after 7 epochs of one"),
+    ],
+)
+def test_the_card_says_what_is_not_as_in_the_paper(setting, text):
+    def written(**training):
+        return card.render(metrics(), {**CONFIG, "training": {**CONFIG["training"], **training}})
+
+    usual = written(learning_rate_decay_epochs=0, optimizer="normalized_adam", weight_decay=0.0, objective="elbo")
+    assert "Not as in the paper" not in usual
+    assert text in written(**setting).split("Not as in the paper: ")[1]
+
+
 def test_only_of_pseudo_inputs_that_began_as_training_images_the_card_says_so():
     says_so = {}
     for prior in ("standard", "mog", "vampprior"):

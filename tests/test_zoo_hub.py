@@ -203,6 +203,7 @@ def test_errors_say_what_can_be_done(exported, pushed, python, code, environment
 
 PUSH_MODELS = """
 import sys, pathlib, vampzoo
+import numpy as np
 from vampzoo import config, models
 preset, run = map(pathlib.Path, sys.argv[1:])
 model = vampzoo.load(preset)
@@ -216,7 +217,10 @@ print(vampzoo.push(own, "hf://me/own"), vampzoo.load("hf://me/own").trained_on)
 for model, address in (
     (models.create(config.ModelConfig(prior="vampprior_data", image_shape=(4, 4, 1), num_components=3)), "hf://me/data"),
     (own, "hf://me/hvae_own"),
+    (own, "hf://me/own"),
 ):
+    if address.endswith("/own"):
+        own.prior_layer.start_at_examples(np.zeros([5, 4, 4, 1], np.float32), seed=0, from_data=True)
     try:
         vampzoo.push(model, address)
     except vampzoo.zoo.ZooError as error:
@@ -231,7 +235,9 @@ for what in (own, 3):
 
 
 def test_push_of_models(server, exported, python):
-    same, changed, differing, own, data, name, networks, kind = python(PUSH_MODELS, exported[1] / NAME, exported[0])
+    same, changed, differing, own, data, name, began, networks, kind = python(
+        PUSH_MODELS, exported[1] / NAME, exported[0]
+    )
     folder = exported[1] / NAME
     oid, files = server[0].files("me/hvae_vampprior_same")
     assert same.endswith(oid) and files["README.md"] == (folder / "README.md").read_bytes()
@@ -244,5 +250,6 @@ def test_push_of_models(server, exported, python):
     assert own.startswith("hf://me/own@") and own.endswith(" data that is not recorded")
     assert "are training images" in data and "allow_training_images=True" in data
     assert "says hvae, and the model is vae" in name
+    assert "or began as such" in began and "allow_training_images=True" in began
     assert "only what vampzoo.models.create made" in networks
     assert "not a int" in kind

@@ -26,6 +26,7 @@ if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
 
 _SUBMODULES = (
     "callbacks",
+    "client",
     "config",
     "datasets",
     "distributions",

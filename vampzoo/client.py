@@ -86,7 +86,7 @@ def _to_proto(name, value, dtype=None):
         dtype = np.int32 if value.dtype.kind in "biu" else np.float32
     if np.issubdtype(dtype, np.integer) and value.size:
         limits = np.iinfo(dtype)
-        if not np.array_equal(value, np.floor(value)):
+        if not (np.isfinite(value).all() and np.array_equal(value, np.floor(value))):
             raise ValueError(f"{name}={value} must be whole numbers")
         # A larger number would arrive as another one.
         if int(value.min()) < limits.min or int(value.max()) > limits.max:

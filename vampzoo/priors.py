@@ -201,6 +201,7 @@ class VampPrior(MixturePrior):
 
     has_pseudo_inputs = True
     _train_pseudo_inputs = True
+    began_as_data = False  # whether `set_pseudo_inputs` gave them their values, so that they may show somebody's data
 
     def start_at_examples(self, examples, seed, from_data=False):
         """Sets trainable pseudo-inputs to K random examples with noise if `from_data` says so.
@@ -268,6 +269,7 @@ class VampPrior(MixturePrior):
         if self.bounds is not None:
             values = high - np.abs(high - (low + np.abs(values - low)))
         self.raw_pseudo_inputs.assign(values)
+        self.began_as_data = True
 
     def parameters(self, encoder=None):
         """Encodes the pseudo-inputs: K encoder evaluations, which is what a VampPrior costs.
@@ -285,9 +287,17 @@ class VampPrior(MixturePrior):
         return MixtureParameters(self.mixture_logits(), means, log_vars)
 
     def get_config(self):
-        names = ("mean", "stddev", "bounds", "seed", "chunk_size", "covariates", "learn_covariates")
+        names = ("mean", "stddev", "bounds", "seed", "chunk_size", "covariates", "learn_covariates", "began_as_data")
         config = {name: getattr(self, name) for name in names}
         return {**super().get_config(), "input_shape": self.event_shape, **config}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        began_as_data = config.pop("began_as_data", False)  # which files of before do not have
+        prior = super().from_config(config)
+        prior.began_as_data = began_as_data
+        return prior
 
 
 @keras.saving.register_keras_serializable("vampzoo")
@@ -328,16 +338,24 @@ def encode_in_chunks(encoder, inputs, chunk_size):
 
     Returns:
         (means, log_vars), each [K, M].
+
+    Raises:
+        InvalidValue: if N is less than 1.
     """
+    if chunk_size < 1:
+        raise InvalidValue(f"chunk_size must be at least 1, or None for all pseudo-inputs at once; got {chunk_size}")
     is_list = isinstance(inputs, list | tuple)
     inputs = list(inputs) if is_list else [inputs]
     num_inputs, num_parts = inputs[0].shape[0], len(inputs)
     num_chunks = -(-num_inputs // chunk_size)
 
     def cut(t):
-        """[K, I...] -> [number of chunks, N, I...], with zeros for what is missing in the last one."""
-        padding = [[0, num_chunks * chunk_size - num_inputs]] + [[0, 0]] * (t.shape.rank - 1)
-        return tf.reshape(tf.pad(t, padding), [num_chunks, chunk_size, *t.shape[1:]])
+        """[K, I...] -> [number of chunks, N, I...], the last one filled up with the last input again.
+
+        Not with zeros, at which an encoder need not have a derivative: one that takes x / sum(x), say.
+        """
+        filling = tf.repeat(t[-1:], num_chunks * chunk_size - num_inputs, axis=0)
+        return tf.reshape(tf.concat([t, filling], axis=0), [num_chunks, chunk_size, *t.shape[1:]])
 
     state = [tf.convert_to_tensor(v) for v in encoder.non_trainable_variables]
 

@@ -114,18 +114,18 @@ def main(argv):
     from vampzoo import models
 
     print(
-        f"{'model':<12}{'prior':<11}{'parameters':>11}{'GFLOP/step':>12}{'ms':>8}{'MB reduced':>12}{'GPUs':>7}"
+        f"{'model':<14}{'prior':<11}{'parameters':>11}{'GFLOP/step':>12}{'ms':>8}{'MB reduced':>12}{'GPUs':>7}"
         f"{'batch a GPU':>13}"
     )
     for name in config.MODELS:
-        for prior in ("standard", "vampprior"):
+        for prior in ("standard", "mog" if name == "deep_vae" else "vampprior"):  # which has no encoder q(z2|x)
             model_config = config.ModelConfig(model=name, prior=prior, num_components=values.components)
             c = cost(models.create(model_config))
             gflops = (c.image_flops * values.global_batch + c.fixed_flops) / 1e9
             milliseconds = 1e3 * step_seconds(c, 1, values.global_batch, rate)
             gpus = gpus_until_felt(c, values.global_batch, rate, bandwidth, values.share)
             print(
-                f"{name:<12}{prior:<11}{c.reduced_bytes // 4:>11,}{gflops:>12.2f}{milliseconds:>8.2f}"
+                f"{name:<14}{prior:<11}{c.reduced_bytes // 4:>11,}{gflops:>12.2f}{milliseconds:>8.2f}"
                 f"{c.reduced_bytes / 1e6:>12.2f}{gpus or 'never':>7}{smallest_batch(c, rate, bandwidth, values.share):>13,}"
             )
 

@@ -207,6 +207,8 @@ flags.DEFINE_boolean("evaluate", True, "evaluate on the test images at the end",
 flags.DEFINE_integer("num_samples", 5000, "importance samples for each image", module_name=_EVALUATION)
 program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_EVALUATION)
 
+_MAX_WORKER_TIMEOUT = 1e6  # seconds; Python's timer takes no more than some 10^9
+
 # Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.
 _NOT_RECORDED = ("run_dir", "overwrite", "out", "worker_timeout")
 
@@ -222,6 +224,10 @@ def main(argv):
     for flag in ("checkpoint_seconds", "worker_timeout"):
         if not math.isfinite(FLAGS[flag].value):
             raise InvalidValue(f"--{flag} must be finite, got {FLAGS[flag].value}")
+    if not 0 < FLAGS.worker_timeout <= _MAX_WORKER_TIMEOUT:
+        raise InvalidValue(
+            f"--worker_timeout must be positive and at most {_MAX_WORKER_TIMEOUT:g} seconds, got {FLAGS.worker_timeout:g}"
+        )
     if FLAGS.out:
         files.check_output(FLAGS.out, "--out")
     flag_lines = recorded_flags()

@@ -211,6 +211,10 @@ def _departures(training):
         used.append(f"importance-weighted objective of {training['objective_samples']} samples{after}")
     names = ("weight_decay", "ema_momentum", "q_dropout", "p_dropout")
     used += [f"{name} {training[name]:g}" for name in names if training.get(name)]
+    if epochs := training.get("learning_rate_decay_epochs"):
+        used.append(f"learning rate falling to 0 over {epochs} epochs")
+    if training.get("optimizer") == "adam":
+        used.append("Adam on gradients that are not normalised")
     return f"Not as in the paper: {', '.join(used)}. " if used else ""
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+import math
 import pathlib
 
 from vampzoo import config, datasets, files
@@ -160,8 +161,8 @@ def presets(zoo_dir=None, *, model=None, prior=None, dataset=None):
 def facts(folder):
     """The `Facts` about a preset folder.
 
-    A file that is missing or damaged leaves its facts out: a list of presets is not the place to fail because of one of
-    them. `load` says what is wrong.
+    A file that is missing or damaged, or a value of another type, leaves its facts out: a list of presets is not the place
+    to fail because of one of them. `load` says what is wrong.
     """
     folder = pathlib.Path(folder)
     found = {}
@@ -173,15 +174,24 @@ def facts(folder):
         metrics = json.loads((folder / "metrics.json").read_text())
         evaluation = metrics["evaluation"] or {}
         measure = "bits_per_dimension" if "bits_per_dimension" in evaluation else "log_likelihood"
-        found |= {name: metrics.get(name) for name in ("dataset", "paper", "license")}
-        found |= {"value": evaluation.get(measure), "stderr": evaluation.get(f"{measure}_stderr")}
+        found |= {name: _text(metrics.get(name)) for name in ("dataset", "license")}
+        found["paper"] = _number(metrics.get("paper"))
+        found |= {"value": _number(evaluation.get(measure)), "stderr": _number(evaluation.get(f"{measure}_stderr"))}
         found["measure"] = measure if evaluation else None
-        found["refined"] = evaluation.get(f"refined_{measure}")
-        found["effective_components"] = evaluation.get("effective_components")
+        found["refined"] = _number(evaluation.get(f"refined_{measure}"))
+        found["effective_components"] = _number(evaluation.get("effective_components"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Facts(**found, mebibytes=round(size / 2**20, 1))
+
+
+def _number(value):
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def _text(value):
+    return value if isinstance(value, str) else None
 
 
 def _facts_on_the_hub(owner, name):

@@ -129,7 +129,11 @@ def serve_grpc(served, host="127.0.0.1", port=0, max_workers=2):
     Raises:
         InvalidValue: if the port is taken.
     """
-    server = grpc.server(concurrent.futures.ThreadPoolExecutor(max_workers), options=OPTIONS)
+    options = [
+        *OPTIONS,
+        ("grpc.so_reuseport", 0),
+    ]  # else a second server would share the port, and each get some requests
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(max_workers), options=options)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(served), server)
     try:
         port = server.add_insecure_port(f"{host}:{port}")

@@ -55,6 +55,8 @@ def push(model_or_folder, address, *, license=None, message=None, private=None, 
         if not writing.differing_weights(preset_folder.load(source), model):
             return _push_folder(source, where, license, message, private)
     config, model_config = _configuration(model)
+    if getattr(model.prior_layer, "began_as_data", False):  # which only the model itself knows
+        config = {**config, "training": {**config.get("training", {}), "pseudo_inputs_from_data": True}}
     if preset_folder.shows_training_images(config) and not allow_training_images:
         raise ZooError(
             "the pseudo-inputs of this model are training images or began as such, and a preset would hold them. If you may "
