@@ -15,6 +15,7 @@ from numpy.testing import assert_array_equal
 from vampzoo import datasets
 from vampzoo.datasets import DataError
 from vampzoo.datasets.pixels import for_likelihood
+from vampzoo.datasets.splitting import split_off
 from vampzoo.errors import Hint
 
 
@@ -123,6 +124,35 @@ def test_black_and_white_bytes_without_a_likelihood_are_grey_with_a_hint():
     with pytest.warns(Hint, match="here holds 0 and 255 alone.*--likelihood=bernoulli"):
         _, likelihood, _ = for_likelihood(black_and_white, "here")
     assert likelihood == "discretized_logistic"
+
+
+@pytest.mark.parametrize("kind", ["bits beside them", "one split is black"])
+def test_black_and_white_bytes_beside_other_splits(kind):
+    eye = np.eye(4, dtype=np.uint8).reshape(1, 4, 4, 1)
+    bits = eye.astype(np.float32) if kind == "bits beside them" else np.zeros_like(eye)
+    splits = {"train": 255 * eye, "validation": bits, "test": 255 * eye}
+    for binarization in (None, "none", "dynamic"):
+        binary, _, dynamic = for_likelihood(splits, "here", likelihood="bernoulli", binarization=binarization)
+        assert not dynamic
+        for split, expected in (("train", eye), ("validation", bits), ("test", eye)):
+            assert_array_equal(binary[split], expected)
+    with pytest.warns(Hint, match="0 and 255 alone"):
+        for_likelihood(splits, "here")
+
+
+def test_a_nearly_black_split_of_a_grey_array_is_grey(save):
+    """Of few images the one that is split off may hold nothing but the bytes 0 and 1: these are grey levels all the same."""
+    train = bytes_images(12)
+    (taken,) = split_off({"train": np.arange(12)}, "here")["test"]
+    train[taken] = np.arange(20).reshape(4, 5, 1) % 2
+    path = save(train=train)
+    grey = datasets.load("npz", data_file=path).test
+    assert_array_equal(np.unique(grey), np.float32([0.5 / 256, 1.5 / 256]))
+    drawn = datasets.load("npz", data_file=path, likelihood="bernoulli").test
+    assert drawn.mean() < 0.2  # with probabilities of 0 and 1/255
+    bits = (train > 127).astype(np.uint8)  # in an array of its own they are bits, as before
+    beside = datasets.load("npz", data_file=save(train=train, validation=train, test=bits), likelihood="bernoulli")
+    assert_array_equal(beside.test, bits)
 
 
 def test_binarization():

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 import tiny_run
 
-from vampzoo import evaluation, random
+from vampzoo import datasets, evaluation, random
 from vampzoo.config import ModelConfig
+from vampzoo.errors import InvalidValue
 from vampzoo.evaluation import report
 from vampzoo.models import create
 
@@ -103,6 +104,68 @@ def test_evaluate_reports_what_it_computed(model, images):
     assert result["elbo"] <= result["log_likelihood"]
     assert result["elbo"] == pytest.approx(-result["distortion"] - result["rate"], rel=1e-5)
     assert "bits_per_dimension" not in result
+
+
+@pytest.mark.parametrize(
+    "how", [lambda x: 255 * x, lambda x: 2 * x - 1, lambda x: np.where(x > 0, np.nan, x), lambda x: x[:, :3]]
+)
+def test_what_are_no_images_of_the_model_is_refused_at_once(model, images, how, monkeypatch):
+    monkeypatch.setattr(model, "elbo_terms", lambda *a, **k: pytest.fail("something was computed"))
+    for function in (evaluation.evaluate, evaluation.log_likelihood):
+        with pytest.raises(InvalidValue, match="images must"):
+            function(model, how(images), num_samples=2)
+
+
+@pytest.mark.parametrize("num_samples", [1, 300, 5000])
+def test_every_image_is_computed_once_however_many_samples(model, images, num_samples):
+    rows = []
+
+    def counted(function, x, noise):
+        x = tf.ensure_shape(tf.py_function(lambda x: (x, rows.append(len(x)))[0], [x], x.dtype), x.shape)
+        return function(x, noise)
+
+    many = np.tile(images, [10, 1, 1, 1])[:100]
+    elbo = evaluation.DatasetElbo(model, many, jit_compile=False, map_rows=counted, num_samples=num_samples)
+    assert elbo(random.key(0))["elbo"].shape == (100,) and sum(rows) == 100
+
+
+def test_of_one_image_there_are_no_active_units(model, images):
+    result, _ = evaluation.evaluate(model, images[:1], num_samples=2, jit_compile=False)
+    assert "active_units" not in result and result["elbo_stderr"] is None
+    with pytest.raises(InvalidValue, match="at least 2 images, got 1"):
+        evaluation.active_units(model, images[:1])
+    with pytest.raises(InvalidValue, match="at least 2 num_samples, got 1"):
+        evaluation.active_units(model, images, num_samples=1)
+
+
+def test_training_images_that_are_intensities_are_drawn_once(tmp_path):
+    model = create(tiny_run.model_config(), 0)
+    data = tiny_run.dataset(dynamic=True)
+    results = [report.write(tmp_path / name, model, data, "train", 2, jit_compile=False) for name in "ab"]
+    bits = datasets.draw_bits(data.train, "train")
+    assert set(np.unique(bits)) == {0, 1} and abs(bits.mean() - data.train.mean()) < 0.1
+    expected, _ = evaluation.evaluate(model, bits, 2, jit_compile=False)
+    for result in results:
+        assert result["drawn_bits"] is True and result["elbo"] == expected["elbo"]
+
+
+def test_no_images_have_no_likelihood(model, images):
+    for call in (model.log_likelihood, model.responsibilities, model.component_usage):
+        with pytest.raises(InvalidValue, match="at least one image is needed"):
+            call(images[:0])
+    assert model.elbo(images[:0]).shape == (0,)
+
+
+def test_the_importance_chunk_may_be_changed_between_calls(images):
+    model = create(CONFIG, seed=1)
+    values = []
+    for chunk in (5, 1000, 5):
+        model.importance_chunk = chunk
+        values.append(model.log_likelihood(images, num_samples=20, jit_compile=False))
+    fresh = create(CONFIG, seed=1)
+    np.testing.assert_array_equal(values[1], fresh.log_likelihood(images, num_samples=20, jit_compile=False))
+    np.testing.assert_array_equal(values[0], values[2])
+    assert not np.array_equal(values[0], values[1])
 
 
 def test_grey_images_get_bits_per_dimension(images):

@@ -58,6 +58,16 @@ def test_training_curve_is_a_picture(tmp_path, rows):
     assert mpl_image.imread(tmp_path / "training.png").shape[0] > 100
 
 
+@pytest.mark.parametrize("values", [[-2e5], [-1700.0, -1700.005], [-1.0, -1.0]])
+def test_histogram_of_values_that_are_nearly_equal_under_a_title_with_dollars(tmp_path, values):
+    """The title may hold the name of a file, which matplotlib would take for mathematics."""
+    figures.save_histogram(tmp_path / "a.png", np.float32(values), "$a_$^.npz: test images")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    figures.save_grid(tmp_path / "b.png", np.zeros([1, 4, 4, 1], np.float32), title="$a_$^.npz: test images")
+    history = [{"epoch": 1, "elbo": -1.0, "validation_elbo": -2.0, "distortion": 1.0, "rate_z": 0.5}]
+    figures.save_training(tmp_path / "c.png", history, "$a_$^.npz")
+
+
 def test_saved_histogram_is_a_picture(tmp_path):
     figures.save_histogram(tmp_path / "h.png", np.random.default_rng(0).normal(-100, 5, 500), "title")
     assert mpl_image.imread(tmp_path / "h.png").shape[0] > 100

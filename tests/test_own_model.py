@@ -112,6 +112,7 @@ def test_a_run_of_ones_own_model_resumes_and_another_is_refused(tmp_path):
     from tiny_run import dataset, training_config
 
     from vampzoo import models, training
+    from vampzoo.evaluation import report
 
     data, config = dataset(), training_config(epochs=1)
 
@@ -133,3 +134,7 @@ def test_a_run_of_ones_own_model_resumes_and_another_is_refused(tmp_path):
     np.testing.assert_array_equal(again.elbo(data.test), trained.elbo(data.test))
     with pytest.raises(training.RunFolderError, match=r"model\.p_x was"):
         run(5)
+    report.write(tmp_path, trained, data, "test", 2, jit_compile=False)
+    assert (tmp_path / "evaluation.json").is_file() and not (
+        tmp_path / "report.html"
+    ).exists()  # which is of the zoo's models

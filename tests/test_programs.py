@@ -324,6 +324,8 @@ def test_data_that_vanished_or_changed(trained, tmp_path):
         ("evaluate", ["--run_dir=missing/run"], "the folder missing/run does not exist"),
         ("evaluate", ["--run_dir=hvae_vampprior_glyphs"], "glyphs is a preset, into which nothing is written"),
         ("evaluate", ["--num_samples=0", "--run_dir=x"], "--num_samples must be at least 1"),
+        ("evaluate", ["--run_dir=x", "--ais_steps=3"], "--ais_steps has no effect without --estimator=ais"),
+        ("evaluate", ["--run_dir=x", "--refine_steps=3"], "--refine_steps has no effect without --proposal=refined"),
         ("evaluate", ["--split=all"], "<train|validation|test>"),
         ("sample", [], "--run_dir is missing"),
         ("sample", ["--run_dir=missing/run"], "the folder missing/run does not exist"),

@@ -68,10 +68,20 @@ flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_GROUP
 program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_GROUP)
 
 
+_FLAGS_OF = {  # of one way to estimate alone
+    "refine_steps": ("proposal", "refined"),
+    "refined_samples": ("proposal", "refined"),
+    "ais_steps": ("estimator", "ais"),
+}
+
+
 def main(argv):
     if FLAGS.run_dir is None:
         raise InvalidValue("--run_dir is missing: the folder that vampzoo.train wrote")
     config.check_num_samples(FLAGS.num_samples)
+    for flag, (of, value) in _FLAGS_OF.items():
+        if FLAGS[flag].present and FLAGS[of].value != value:
+            raise InvalidValue(f"--{flag} has no effect without --{of}={value}")
     if FLAGS.out:
         files.check_output(FLAGS.out, "--out")
 

@@ -60,7 +60,8 @@ def _text(text, width):
     lines = textwrap.wrap(text, max(1, int(width / 7)))  # letters of 12 pixels are some 7 wide
     height = 16 * len(lines) + 8
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-    figure.text(4 / width, 0.5, "\n".join(lines), fontsize=12 * 72 / 100, va="center", linespacing=1.3)
+    text = "\n".join(lines)
+    figure.text(4 / width, 0.5, text, fontsize=12 * 72 / 100, va="center", linespacing=1.3, parse_math=False)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:height, :width, :3]
@@ -79,9 +80,11 @@ def save_histogram(path, log_likelihoods, title, xlabel="log-likelihood (nats)")
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
+    log_likelihoods = np.asarray(log_likelihoods, np.float64)  # in float32 equal ones of -2e5 have no room for bins
     axes.hist(log_likelihoods, bins=100, color="#4878a8")
     axes.axvline(np.mean(log_likelihoods), color="black", linewidth=1, label=f"mean {np.mean(log_likelihoods):.2f}")
-    axes.set(title=title, xlabel=xlabel, ylabel="images")
+    axes.set_title(title, parse_math=False)  # a file's name may hold dollars
+    axes.set(xlabel=xlabel, ylabel="images")
     axes.legend()
     figure.savefig(path, dpi=120)
 
@@ -118,7 +121,7 @@ def save_training(path, history, title, best_epoch=None):
             terms.plot(epochs, values, label=name.replace("_", " "), linewidth=1.2)
     terms.set(xlabel="epoch", ylabel="training images (nats)", yscale="log")
     terms.legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     figure.savefig(path, dpi=120)
 
 

@@ -11,6 +11,7 @@ from vampzoo.config import LIKELIHOODS
 from vampzoo.datasets.copies import copies
 from vampzoo.datasets.errors import DataError
 from vampzoo.datasets.loading import Dataset, load
+from vampzoo.datasets.pixels import draw_bits
 from vampzoo.datasets.specs import BINARIZATIONS, DATASETS, DatasetSpec, spec
 from vampzoo.datasets.variants import OVERLAPS, VARIANTS
 
@@ -24,6 +25,7 @@ __all__ = [
     "Dataset",
     "DatasetSpec",
     "copies",
+    "draw_bits",
     "load",
     "spec",
 ]

@@ -68,20 +68,25 @@ def load(name, *, data_dir=None, manual_dir=None, data_file=None, likelihood=Non
         from vampzoo.datasets.prepared import read_named  # TFDS takes seconds to import.
 
         where, spec = name, DATASETS[name]
-        splits = read_named(name, data_dir=data_dir, manual_dir=manual_dir)
+        arrays = splits = read_named(name, data_dir=data_dir, manual_dir=manual_dir)
         likelihood = likelihood or spec.likelihood
     elif name == "npz":
         where, spec = f"data_file {data_file}", None
-        splits = split_off(read_npz(data_file), where)
+        arrays = read_npz(data_file)
+        splits = split_off(arrays, where)
     elif name.startswith("tfds:"):
         from vampzoo.datasets.prepared import read_tfds
 
         where, spec = name, None
-        splits = split_off(read_tfds(name.removeprefix("tfds:"), data_dir=data_dir, manual_dir=manual_dir), where)
+        arrays = read_tfds(name.removeprefix("tfds:"), data_dir=data_dir, manual_dir=manual_dir)
+        splits = split_off(arrays, where)
     else:
         raise unknown_dataset(name)
 
-    splits, likelihood, dynamic = for_likelihood(splits, where, likelihood=likelihood, binarization=binarization)
+    taken_from = {split: "train" for split in splits if split not in arrays}
+    splits, likelihood, dynamic = for_likelihood(
+        splits, where, likelihood=likelihood, binarization=binarization, taken_from=taken_from
+    )
     if spec is None:
         spec = _own_spec(name, where, splits["train"])
     spec = dataclasses.replace(spec, likelihood=likelihood, dynamic=dynamic)

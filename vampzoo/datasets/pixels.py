@@ -56,23 +56,17 @@ def check_pixels(images, where):
     return images.astype(np.uint8)
 
 
-def are_binary(splits):
-    """Whether all pixels of all splits are 0 or 1."""
-    return all(
-        images.max() <= 1 if images.dtype == np.uint8 else ((images == 0) | (images == 1)).all()
-        for images in splits.values()
-    )
+def _is_binary(images):
+    """Whether all pixels are 0 or 1."""
+    return images.max() <= 1 if images.dtype == np.uint8 else ((images == 0) | (images == 1)).all()
 
 
-def are_black_and_white(splits):
-    """Whether all pixels of all splits are the bytes 0 or 255, as image files hold black and white."""
-    return all(
-        images.dtype == np.uint8 and not ((images != 0) & (images != 255)).any() and images.max() == 255
-        for images in splits.values()
-    )
+def _is_black_and_white(images):
+    """Whether all pixels are the bytes 0 or 255, as image files hold black and white, and not all are 0."""
+    return images.dtype == np.uint8 and not ((images != 0) & (images != 255)).any() and images.max() == 255
 
 
-def for_likelihood(splits, where, *, likelihood=None, binarization=None):
+def for_likelihood(splits, where, *, likelihood=None, binarization=None, taken_from=None):
     """The pixels as the likelihood models them.
 
     Bernoulli: binary images (0 and 1, or the bytes 0 and 255) stay what they are, whatever `binarization` says.
@@ -87,6 +81,8 @@ def for_likelihood(splits, where, *, likelihood=None, binarization=None):
       where: what the error message calls the images.
       likelihood: one of `LIKELIHOODS`, or None: bernoulli for images of 0 and 1 alone, else discretized_logistic.
       binarization: one of `BINARIZATIONS`, or None: "dynamic" for grey images under a Bernoulli likelihood.
+      taken_from: of splits that were taken off another its name, {"test": "train"} say: they are grey if that is, though
+        they may by chance hold nothing but 0 and 1.
 
     Returns:
       (splits of float32 [N, H, W, C] in [0, 1], likelihood, dynamic)
@@ -94,9 +90,10 @@ def for_likelihood(splits, where, *, likelihood=None, binarization=None):
     Raises:
       DataError: the two do not go together, or not with these images.
     """
-    if are_black_and_white(splits):
+    black_and_white = {split: _is_black_and_white(images) for split, images in splits.items()}
+    if any(black_and_white.values()) and all(black_and_white[s] or _is_binary(splits[s]) for s in splits):
         if likelihood == "bernoulli":
-            splits = {split: images // 255 for split, images in splits.items()}
+            splits = {s: images // 255 if black_and_white[s] else images for s, images in splits.items()}
         elif likelihood is None:
             warnings.warn(
                 f"{where} holds 0 and 255 alone, which is modelled as grey images of 256 levels: for a Bernoulli model of "
@@ -104,14 +101,15 @@ def for_likelihood(splits, where, *, likelihood=None, binarization=None):
                 Hint,
                 stacklevel=2,
             )
-    binary = are_binary(splits)
+    binary = all(_is_binary(images) for images in splits.values())
+    grey = _which_are_grey(splits, taken_from or {})
     likelihood = likelihood or ("bernoulli" if binary else "discretized_logistic")
     if likelihood != "bernoulli":
         if binarization not in (None, "none"):
             raise DataError(f"binarization={binarization!r} goes with likelihood='bernoulli', not with {likelihood!r}.")
-        return {split: _bin_centres(images) for split, images in splits.items()}, likelihood, False
+        return {split: _bin_centres(images, grey[split]) for split, images in splits.items()}, likelihood, False
 
-    intensities = {split: _intensities(images) for split, images in splits.items()}
+    intensities = {split: _intensities(images, grey[split]) for split, images in splits.items()}
     if binary:
         return intensities, likelihood, False
     if binarization == "none":
@@ -123,7 +121,8 @@ def for_likelihood(splits, where, *, likelihood=None, binarization=None):
         return {split: (images >= 0.5).astype(np.float32) for split, images in intensities.items()}, likelihood, False
     dynamic = binarization != "static"
     drawn = {
-        split: images if split == "train" and dynamic else _draw(images, split) for split, images in intensities.items()
+        split: images if split == "train" and dynamic else draw_bits(images, split)
+        for split, images in intensities.items()
     }
     return drawn, likelihood, dynamic
 
@@ -136,22 +135,33 @@ def check_options(likelihood, binarization):
         raise DataError(f"Unknown binarization {binarization!r}. Valid values: {', '.join(BINARIZATIONS)}.")
 
 
-def _is_grey(images):
-    """Whether images are levels of 0 to 255, each split by itself: bits may stand beside grey images."""
-    return images.dtype == np.uint8 and images.max() > 1
+def _which_are_grey(splits, taken_from):
+    """{split: whether its images are levels of 0 to 255}, each array by itself: bits may stand beside grey images."""
+    origin = {split: taken_from.get(split, split) for split in splits}
+    grey_arrays = {origin[split] for split, images in splits.items() if images.dtype == np.uint8 and images.max() > 1}
+    return {split: images.dtype == np.uint8 and origin[split] in grey_arrays for split, images in splits.items()}
 
 
-def _intensities(images):
-    scale = 255 if _is_grey(images) else 1
+def _intensities(images, grey):
+    scale = 255 if grey else 1
     return images.astype(np.float32) / np.float32(scale)
 
 
-def _bin_centres(images):
-    if _is_grey(images):
+def _bin_centres(images, grey):
+    if grey:
         return (images.astype(np.float32) + np.float32(0.5)) / np.float32(256)
     return np.clip(images.astype(np.float32), np.float32(1 / 512), np.float32(1 - 1 / 512))
 
 
-def _draw(intensities, split):
+def draw_bits(intensities, split):
+    """Bits, 1 with the probability that an intensity says: the same at every call for a split.
+
+    Args:
+      intensities: [N, H, W, C] in [0, 1].
+      split: one of `SPLITS`.
+
+    Returns:
+      float32 [N, H, W, C] of 0 and 1.
+    """
     random = np.random.RandomState([BINARIZATION_SEED, SPLITS.index(split)])
     return (random.random_sample(intensities.shape) < intensities).astype(np.float32)

@@ -96,7 +96,8 @@ def mixture_usage(model, images, num_samples=10, seed=0):
 def decomposition(model, images, terms, seed=0):
     """The parts of the ELBO, with standard errors over images.
 
-    Entropies are exact; the cross-entropy is estimated as rate + entropy, so that the parts sum to the ELBO of `terms`:
+    Entropies are exact (of the two-level VAE that of q(z2|z1) is at a draw of z1); the cross-entropy is estimated as rate +
+    entropy, so that the parts sum to the ELBO of `terms`:
 
         elbo = reconstruction + entropy - cross_entropy - rates_below
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import objectives, random
+from vampzoo.errors import InvalidValue
 from vampzoo.evaluation import components
 from vampzoo.evaluation.averages import mean_and_standard_error
 from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate, on_one_device
@@ -34,6 +35,7 @@ class DatasetElbo:
         self.num_images = len(images)
         num_batches = max(1, -(-self.num_images * num_samples // batch_size))
         rows = -(-self.num_images // num_batches)  # equal batches: one compiled program serves them all
+        num_batches = max(1, -(-self.num_images // rows))  # fewer may do, where a batch is an image or two
         images = tf.constant(images)
 
         @tf.function(jit_compile=jit_compile)
@@ -93,7 +95,11 @@ def importance_estimates(
 
     Returns:
         `vampzoo.models.importance.ImportanceEstimate` of NumPy [N].
+
+    Raises:
+        InvalidValue: for what are no images of this model: another shape, values out of [0, 1], NaN.
     """
+    images = model.as_images(images).numpy()
     estimate = compiled_importance_estimate(model, jit_compile, map_rows)
     prior_parameters = model.prior_parameters()
     samples, key = tf.constant(num_samples), random.key(seed)
@@ -138,6 +144,9 @@ def active_units(model, images, num_samples=10, seed=0, batch_size=500):
 
     Returns:
         {layer: NumPy bool [M]}.
+
+    Raises:
+        InvalidValue: for fewer than two images or draws, which have no variance.
     """
     variances = variances_of_means(model, images, num_samples, seed, batch_size)
     return {name: variance > ACTIVE_UNIT_THRESHOLD for name, variance in variances.items()}
@@ -145,6 +154,9 @@ def active_units(model, images, num_samples=10, seed=0, batch_size=500):
 
 def variances_of_means(model, images, num_samples=10, seed=0, batch_size=500):
     """The unbiased variance over images of each latent's posterior mean: {layer: NumPy [M]}. As for `active_units`."""
+    for what, number in (("images", len(images)), ("num_samples", num_samples)):
+        if number < 2:
+            raise InvalidValue(f"active units need at least 2 {what}, got {number}: one has no variance")
 
     @tf.function
     def batch_moments(x, seed):
@@ -204,15 +216,18 @@ def evaluate(
 
     Returns:
         A dictionary of plain numbers (nats), and the log-likelihoods [N]. Its `seconds` are those of all sessions of an
-        evaluation that was interrupted.
+        evaluation that was interrupted. Of one image there are no active units.
+
+    Raises:
+        InvalidValue: as for `importance_estimates`, before anything is computed.
     """
+    images = model.as_images(images).numpy()
     start, before = time.monotonic(), 0.0 if kept is None else kept.seconds
     terms = DatasetElbo(model, images, jit_compile=jit_compile, map_rows=map_rows)(random.key(seed))
     estimates = importance_estimates(
         model, images, num_samples, seed, progress, map_rows=map_rows, kept=kept, jit_compile=jit_compile
     )
     log_likelihoods = estimates.log_likelihood
-    units = active_units(model, images, seed=seed)
     result = {"num_images": len(images), "num_samples": num_samples, "seed": seed}
     result["elbo"], result["elbo_stderr"] = mean_and_standard_error(terms["elbo"])
     result["distortion"] = float(terms["distortion"].mean())
@@ -221,7 +236,9 @@ def evaluate(
     result["log_likelihood"], result["log_likelihood_stderr"] = mean_and_standard_error(log_likelihoods)
     result |= effective_samples(estimates)
     result |= bits_per_dimension(model, log_likelihoods)
-    result["active_units"] = {name: int(active.sum()) for name, active in units.items()}
+    if len(images) > 1:
+        units = active_units(model, images, seed=seed)
+        result["active_units"] = {name: int(active.sum()) for name, active in units.items()}
     result["latents"] = dict(model.latent_sizes)
     result |= components.mixture_usage(model, images, seed=seed)
     result["decomposition"] = components.decomposition(model, images, terms, seed)

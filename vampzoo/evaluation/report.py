@@ -76,7 +76,8 @@ def write(
         """What an interrupted evaluation has computed of a stage of this one; None if nothing is kept."""
         if not resume:
             return None
-        all_kept.append(partial.PartialResults(out.parent, model, {**what, "num_images": len(images), **stage}))
+        draws = {"num_images": len(images), "importance_chunk": model.importance_chunk}
+        all_kept.append(partial.PartialResults(out.parent, model, {**what, **draws, **stage}))
         return all_kept[-1]
 
     kept = keep()
@@ -171,6 +172,9 @@ def _bar(total, what):
 def _images(dataset, split, leave_out_copies):
     """The images of a split that are evaluated, and what evaluation.json says of copies in other splits.
 
+    Training images that are intensities are drawn once (`datasets.draw_bits`), for grey values have no likelihood under a
+    Bernoulli model: drawn_bits is then true.
+
     copies_in_train is the number of images of the split that are in train, pixel by pixel, copies_in_validation that of test
     images in validation; images_left_out is there if copies in train are left out. Training images that are intensities have
     no copies among binary ones: nothing is said of them.
@@ -180,6 +184,8 @@ def _images(dataset, split, leave_out_copies):
         if leave_out_copies:
             reason = "the training images themselves" if split == "train" else "binary, those of train are intensities"
             raise InvalidValue(f"copies of training images cannot be left out: the {split} images are {reason}")
+        if split == "train" and dataset.spec.dynamic:
+            images, facts = datasets.draw_bits(images, split), {"drawn_bits": True}
         return images, facts
     in_train = datasets.copies(images, dataset.train)
     facts["copies_in_train"] = int(in_train.sum())
@@ -206,8 +212,10 @@ def _loose(result):
 
 
 def write_page(path, model, result, images, log_likelihoods, seed):
-    """Writes the page of a run folder that holds config.json and perhaps history.csv."""
+    """Writes the page of a run folder that holds config.json and perhaps history.csv; none of a model of one's own."""
     config = json.loads((path.parent / files.CONFIG).read_text())
+    if files.OWN_MODEL in config["model"]:  # of which the page would not know what to say
+        return
     history = path.parent / "history.csv"
     rows = list(csv.DictReader(history.read_text().splitlines())) if history.is_file() else ()
     page.write(

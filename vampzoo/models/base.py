@@ -41,7 +41,7 @@ class LatentVariableModel(ElboModel):
     model_config = None  # the `ModelConfig` that `vampzoo.models.create` made it of
     weights_sha256 = None  # of the file that the weights were read from, if it was a run's
 
-    importance_chunk = 1000  # samples of one image that are evaluated at once: bounds the memory, not the result
+    importance_chunk = 1000  # samples of one image evaluated at once: bounds the memory; other chunks are other draws
 
     def __init__(self, *, latent_sizes, prior, prior_encoder, likelihood, image_shape, name):
         super().__init__(name=name)
@@ -221,17 +221,17 @@ class LatentVariableModel(ElboModel):
             NumPy [B], nats: a lower bound in expectation, tight as S grows.
 
         Raises:
-            InvalidValue: for num_samples < 1.
+            InvalidValue: for num_samples < 1, or no images.
         """
         if num_samples < 1:
             raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model and must not be exported.
         compiled = self.__dict__.setdefault("_compiled_importance_estimates", {})
-        if jit_compile not in compiled:
-            compiled[jit_compile] = compiled_importance_estimate(self, jit_compile)
-        estimate = compiled[jit_compile](
-            self.as_images(x), tf.constant(num_samples), random.key(seed), tf.constant(0), self.prior_parameters()
-        )
+        how = jit_compile, self.importance_chunk  # which a graph holds as a number
+        if how not in compiled:
+            compiled[how] = compiled_importance_estimate(self, jit_compile)
+        x = self._some_images(x)
+        estimate = compiled[how](x, tf.constant(num_samples), random.key(seed), tf.constant(0), self.prior_parameters())
         return estimate.log_likelihood.numpy()
 
     def log_weights(self, x, noise, prior_parameters=None, proposal=None, num_samples=1):
@@ -263,9 +263,9 @@ class LatentVariableModel(ElboModel):
             NumPy [B, K]; each row sums to 1.
 
         Raises:
-            InvalidValue: if the prior is no mixture, or num_samples < 1.
+            InvalidValue: if the prior is no mixture, num_samples < 1, or there are no images.
         """
-        return components.responsibilities(self, self.as_images(x), num_samples, seed)
+        return components.responsibilities(self, self._some_images(x), num_samples, seed)
 
     def component_usage(self, x, num_samples=10, seed=0):
         """The share of the images x that each component explains, NumPy [K]: the mean of `responsibilities`."""
@@ -305,6 +305,13 @@ class LatentVariableModel(ElboModel):
     def as_images(self, x):
         """x as float32 [B, H, W, C], once it has passed the checks of `vampzoo.models.images.as_images`."""
         return images.as_images(x, self.image_shape)
+
+    def _some_images(self, x):
+        """`as_images` of at least one."""
+        x = self.as_images(x)
+        if not len(x):
+            raise InvalidValue("at least one image is needed, got none")
+        return x
 
     # === In a notebook ===
 
