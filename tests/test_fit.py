@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tiny_run
 
-from vampzoo import callbacks, models, optimizers, random, zoo
+from vampzoo import callbacks, config, models, optimizers, random, zoo
 from vampzoo.errors import InvalidValue
 
 DATA = tiny_run.dataset()
@@ -217,3 +217,13 @@ def test_fine_tuning_a_loaded_model_and_using_it_afterwards():
     history = model.fit(tf.data.Dataset.from_tensor_slices(x).batch(4), epochs=1, verbose=0).history
     assert np.isfinite(history["elbo"]).all()
     assert model.predict(x, verbose=0).shape == x.shape
+
+
+@pytest.mark.parametrize("name", config.MODELS)
+def test_every_model_fits_and_evaluates(name):
+    prior = "mog" if name == "deep_vae" else "vampprior"
+    model = models.create(tiny_run.model_config(model=name, prior=prior, image_shape=(4, 4, 1)), 0)
+    model.compile("adam", jit_compile=False)
+    x = tiny_run.dataset(image_shape=(4, 4, 1)).train[:8]
+    assert np.isfinite(model.fit(x, batch_size=4, verbose=0).history["elbo"]).all()
+    assert np.isfinite(model.evaluate(x, batch_size=4, verbose=0, return_dict=True)["elbo"])

@@ -543,3 +543,9 @@ def test_float16_scales_the_loss_and_normalises_what_is_unscaled():
     scaled.apply([tf.fill([3], math.inf)], [variables[0]])
     np.testing.assert_array_equal(variables[0].numpy(), before)  # the step is left out
     assert float(scaled.scale_loss(tf.constant(1.0))) == 2.0**14
+
+
+def test_the_model_of_a_mixed_precision_run_keeps_what_its_prior_knows(tmp_path):
+    config = tiny_run.training_config(epochs=1, mixed_precision="bfloat16", pseudo_inputs_from_data=True)
+    model = tiny_run.trainer(tmp_path, config=config, pseudo_input_chunk=2).fit()
+    assert (model.prior_layer.began_as_data, model.prior_layer.chunk_size) == (True, 2)

@@ -25,7 +25,7 @@ class PixelHVAE(HVAE):
         super().__init__(p_x=p_x, name=name, **networks)
         self.p_x_features = p_x_features
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
-        self.__dict__["_compiled_draw"] = tf.function(self._draw, jit_compile=True, autograph=False)
+        self.__dict__["_compiled_draw_pixels"] = tf.function(self._draw_pixels, jit_compile=True, autograph=False)
 
     def networks(self):
         return {**super().networks(), "p_x_features": self.p_x_features}
@@ -54,10 +54,10 @@ class PixelHVAE(HVAE):
 
     def decode_posterior(self, latents, seed=0):
         # XLA compiles the loop where it may; within another graph (an exported one, say) the loop is part of that.
-        draw = self._compiled_draw if tf.executing_eagerly() else self._draw
+        draw = self._compiled_draw_pixels if tf.executing_eagerly() else self._draw_pixels
         return draw(latents["z1"], latents["z2"], random.key(seed))
 
-    def _draw(self, z1, z2, seed):
+    def _draw_pixels(self, z1, z2, seed):
         def draw_pixel(parameters, i):
             return image_likelihood(self.likelihood, parameters).sample(seed=random.fold_in(seed, i))
 

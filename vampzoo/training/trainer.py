@@ -379,6 +379,9 @@ class Trainer:
         else:
             with self.strategy.scope():
                 model = models.create(self._given)
+            for name in ("chunk_size", "began_as_data"):  # what a prior knows beside its weights
+                if hasattr(self.model.prior_layer, name):
+                    setattr(model.prior_layer, name, getattr(self.model.prior_layer, name))
         self._best.copy_to(model)
         return model
 
