@@ -221,9 +221,8 @@ def main(argv):
         **{field.name: FLAGS[field.name].value for field in dataclasses.fields(config.TrainingConfig)}
     )
     config.check_num_samples(FLAGS.num_samples)
-    for flag in ("checkpoint_seconds", "worker_timeout"):
-        if not math.isfinite(FLAGS[flag].value):
-            raise InvalidValue(f"--{flag} must be finite, got {FLAGS[flag].value}")
+    if not math.isfinite(FLAGS.checkpoint_seconds):
+        raise InvalidValue(f"--checkpoint_seconds must be finite, got {FLAGS.checkpoint_seconds}")
     if not 0 < FLAGS.worker_timeout <= _MAX_WORKER_TIMEOUT:
         raise InvalidValue(
             f"--worker_timeout must be positive and at most {_MAX_WORKER_TIMEOUT:g} seconds, got {FLAGS.worker_timeout:g}"
