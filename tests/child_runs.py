@@ -270,6 +270,32 @@ def run_program(program, *arguments):
     return code, *texts
 
 
+def overflow_in_the_second_replica():
+    """A weight and the scale of the loss, at first and after a step in which float16 overflows in replica 1 alone."""
+    import keras
+
+    from vampzoo import optimizers
+
+    tf = logical_devices(2)
+    strategy = training.create_strategy("mirrored")
+    with strategy.scope():
+        weight = keras.Variable(np.ones(3, np.float32))
+        optimizer = optimizers.create(tiny_run.training_config(mixed_precision="float16"), [weight], 5)
+        optimizer.build([weight])
+
+    @tf.function
+    def step(bad_replica):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        gradients = [tf.where(tf.equal(replica, bad_replica), np.inf, 1.0) * tf.ones(3)]
+        optimizer.apply(optimizers.sharing_overflow(optimizer, gradients), [weight])
+
+    states = []
+    for bad_replica in (1, 0, -1):
+        strategy.run(step, args=(tf.constant(bad_replica),))
+        states.append((np.array(weight), float(optimizer.scale_loss(tf.constant(1.0)))))
+    return states
+
+
 def fit_on_two_replicas():
     """Weights after one step of `fit` on two devices, and those that the gradients of both halves give on one."""
     import keras

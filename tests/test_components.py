@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 import tiny_run
 
-from vampzoo import evaluation, models, priors, random
+from vampzoo import evaluation, models, priors, random, training
 from vampzoo.errors import InvalidValue
 from vampzoo.evaluation import components
+from vampzoo.training.usage import ComponentUsage
 
 SHAPE = (1, 1, 1)
 
@@ -170,3 +171,24 @@ def test_training_measures_them_and_advises_once(tmp_path, capsys):
     for name in ("effective_components", "dead_components", "mutual_information", "cross_entropy"):
         assert b"components/" + name.encode() in events
     assert b"10 of 30" not in events and b"30 of 30 pseudo-inputs, the most used first" in events
+
+
+def test_averaged_weights_are_those_that_are_shown(tmp_path, monkeypatch):
+    own, shown = [], []
+    show, measure = training.Trainer._show, ComponentUsage.measure
+    monkeypatch.setattr(
+        training.Trainer,
+        "_show",
+        lambda trainer, *arguments: (own.extend(tiny_run.weights(trainer.model)), show(trainer, *arguments)),
+    )
+    monkeypatch.setattr(
+        ComponentUsage, "measure", lambda usage: (shown.extend(tiny_run.weights(usage._model)), measure(usage))[1]
+    )
+    config = tiny_run.training_config(epochs=1, ema_momentum=0.9)
+    trainer = tiny_run.trainer(tmp_path, config=config, image_epochs=1)
+    trainer.fit()
+    averages = trainer.optimizer._model_variables_moving_average
+    assert len(shown) == len(averages)
+    for weight, average, before in zip(shown, averages, own, strict=True):
+        np.testing.assert_array_equal(weight, average)
+        assert np.abs(weight - before).max() > 1e-6

@@ -44,6 +44,16 @@ def test_statistics_of_two_replicas_are_their_mean(tmp_path):
     assert not np.allclose(one[1], 1.0)
 
 
+def test_a_step_that_overflows_in_any_replica_is_left_out():
+    states = child_runs.call(child_runs.overflow_in_the_second_replica)
+    for (weight, scale), expected in zip(states[:2], (2.0**14, 2.0**13), strict=True):
+        np.testing.assert_array_equal(weight, np.ones(3))
+        assert scale == expected
+    weight, scale = states[2]  # finite everywhere
+    assert scale == 2.0**13
+    assert np.all(weight < 1)
+
+
 def test_two_processes_equal_one(tmp_path, one_device):
     ports = child_runs.free_ports(2)
     arguments = [(index, ports, tmp_path, 7) for index in (0, 1)]

@@ -188,6 +188,16 @@ def test_warm_up():
         other.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0, callbacks=[callbacks.WarmUp(2)])
 
 
+def test_an_interrupted_warm_up_leaves_beta_as_it_was():
+    def stop(epoch, logs):
+        raise KeyboardInterrupt
+
+    model = create()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, 5, callbacks=[callbacks.WarmUp(4), keras.callbacks.LambdaCallback(on_epoch_end=stop)])
+    assert float(model.beta) == 1
+
+
 def test_keras_callbacks(tmp_path):
     model = create()
     keep = keras.callbacks.ModelCheckpoint(

@@ -42,6 +42,25 @@ class NormalizedAdam(keras.optimizers.Adam):
         super().update_step(normalize(gradient, num_tensors), variable, learning_rate)
 
 
+def sharing_overflow(optimizer, gradients):
+    """This replica's gradients, for `optimizer.apply`: where one of float16 overflowed in any replica, infinite in all.
+
+    Keras' scaling of the loss asks the first replica alone whether to leave a step out, and the sum over the replicas would
+    then bring what another one overflowed to into all weights.
+
+    Args:
+        optimizer: the one that will apply them.
+        gradients: a list of tensors, or None where a weight has no gradient.
+    """
+    context = tf.distribute.get_replica_context()
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or context.num_replicas_in_sync == 1:
+        return gradients
+    finite = tf.cast(optimizer.check_finite(gradients), tf.float32)
+    replicas = context.all_reduce(tf.distribute.ReduceOp.SUM, finite)  # with finite gradients
+    infinite = replicas < context.num_replicas_in_sync
+    return [g if g is None else tf.where(infinite, tf.cast(float("inf"), g.dtype), g) for g in gradients]
+
+
 def create(config, variables, steps_per_epoch):
     """The Keras optimiser that a `TrainingConfig` describes; for float16 within one that scales the loss.
 

@@ -169,9 +169,13 @@ class ElboModel(keras.Model):
         Raises:
             InvalidValue: if there is anything beside images, or they are not what the likelihood is a distribution of.
         """
-        self._compiled_fitting  # noqa: B018 raises before `compile`
-        with _data_errors_explained():
-            return super().fit(*args, **kwargs)
+        beta = tf.identity(self.beta)
+        try:
+            with _data_errors_explained():
+                return super().fit(*args, **kwargs)
+        except BaseException:
+            self.beta.assign(beta)  # an interrupted warm-up has left it smaller
+            raise
 
     def evaluate(self, *args, **kwargs):
         """Keras' `evaluate`, on images alone: elbo, distortion and rate with the draws of `compile`'s seed.
@@ -231,6 +235,7 @@ class ElboModel(keras.Model):
 
     def _step(self, gradients_of, x, noise, beta):
         gradients, values = gradients_of(x, noise, beta)
+        gradients = optimizers.sharing_overflow(self.optimizer, gradients)
         self.optimizer.apply(gradients, self.trainable_variables)  # sums over the replicas
         return values
 

@@ -13,7 +13,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from vampzoo import objectives, random
+from vampzoo import objectives, optimizers, random
 from vampzoo.models.fitting import losses_and_terms
 from vampzoo.networks.layers import every_layer
 from vampzoo.training.dropout import UnitDropout
@@ -208,6 +208,7 @@ class TrainingSteps:
 
     def _step(self, gradients_of, x, weights, share, noise, masks, beta):
         gradients, sums = gradients_of(x, weights, share, noise, masks, beta)
+        gradients = optimizers.sharing_overflow(self.optimizer, gradients)
         self.optimizer.apply(gradients, self.model.trainable_variables)  # sums over the replicas
         return sums
 

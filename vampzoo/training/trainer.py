@@ -187,7 +187,7 @@ class Trainer:
                     progress.epoch(row, force=self.early_stopping.should_stop)
                     tensorboard.scalars(row)
                     due = self.image_epochs and (row["epoch"] == 1 or row["epoch"] % self.image_epochs == 0)
-                    if self.folder.writer and due:
+                    if due:
                         self._show(row["epoch"], tensorboard, usage, progress)
                 self.save()
                 self._look_up()
@@ -228,11 +228,14 @@ class Trainer:
 
     def _show(self, epoch, tensorboard, usage, progress):
         """What is costlier than a row: images, the components in use, and advice if most are dead after warm-up."""
-        measures = usage.measure()
-        tensorboard.scalars(
-            {"epoch": epoch, **{f"validation_components/{name}": value for name, value in measures.items()}}
-        )
-        tensorboard.images(epoch, usage.shares)
+        with self._validated_weights(epoch):  # to which all workers contribute
+            if not self.folder.writer:
+                return
+            measures = usage.measure()
+            tensorboard.scalars(
+                {"epoch": epoch, **{f"validation_components/{name}": value for name, value in measures.items()}}
+            )
+            tensorboard.images(epoch, usage.shares)
         if epoch >= self.config.warmup_epochs and (advice := usage.advice(measures)):
             progress.message(advice)
 
