@@ -1,6 +1,7 @@
 """Cells, their run folders, and the tables that are made of them."""
 
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from vampzoo.errors import InvalidValue
 from vampzoo.paper import cells, queue, records, results, tables
 
 CALTECH = "caltech101_silhouettes"
+TESTS = pathlib.Path(__file__).parent
 
 
 def finish(run, log_likelihoods, fingerprint="f" * 64):
@@ -302,6 +304,18 @@ def test_dry_run_lists_states(pair):
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["complete", "complete", "new", "new"]
 
 
+def test_dry_run_of_the_queue_lists_all_beside_a_contradicting_record(tmp_path):
+    [run, _] = cells.runs(cells.grid([CALTECH], ["vae"], ["mog", "standard"]), 1, tmp_path / "out")
+    finish(run, [-100.0, -101.0])
+    config = run.config()
+    config["model"]["likelihood"] = "discretized_logistic"
+    (run.folder / "config.json").write_text(json.dumps(config))
+    flags = ("--queue", "--dry_run", f"--runs_dir={tmp_path / 'runs'}", f"--out={tmp_path / 'out'}", "--models=vae")
+    result = reproduce(*flags, f"--datasets={CALTECH}", "--priors=mog,standard", "--seeds=1")
+    assert result.returncode == 1
+    assert sorted(line.split()[0] for line in result.stdout.splitlines()) == ["invalid", "new"]
+
+
 def test_table_of_what_is_complete(pair, tmp_path):
     flags = ("--table=1", f"--datasets={CALTECH}", "--models=hvae", f"--runs_dir={tmp_path}", f"--out={tmp_path}/out")
     result = reproduce(*flags, "--notrain")
@@ -326,6 +340,15 @@ def test_table_of_what_is_complete(pair, tmp_path):
         (("--table=1", "--models=topdown_hvae"), "topdown_hvae is not of the paper and has recipes of its own"),
         (("--figure=2", "--datasets=static_mnist,omniglot"), "figure 2 shows one dataset, got static_mnist, omniglot"),
         (("--figure=3", "--models=vae"), "figure 3 compares the layers z1 and z2"),
+        (("--figure=3", "--models=hvae", "--priors=standard"), "there is none in hvae with standard"),
+        (("--figure=3", "--objective_samples=-1"), "--objective_samples: IWAE takes at least 2, got -1"),
+        (("--figure=4", "--priors=vampprior,mog"), "figure 4 shows pseudo-inputs, of which mog has none"),
+        (("--preset_table", "--dry_run"), "--dry_run lists runs, of which --preset_table has none"),
+        (("--notrain", "--dry_run", f"--runs_dir={TESTS}"), "--dry_run lists runs of a table, a figure or the queue"),
+        (
+            ("--notrain", f"--runs_dir={TESTS}"),
+            "holds no complete run of the paper's cells, and RESULTS.md is as it was",
+        ),
         (("--queue", "--notrain"), "--queue trains"),
         (("--queue", "--train_flags=--learning_rate=1e-3"), "--learning_rate is decided by the queue"),
         (("--queue", "--train_flags=--selection=importance_bound"), "--selection is decided by the queue"),

@@ -80,8 +80,9 @@ def test_results_md_marks_another_number_of_samples_and_another_selection(runs, 
     training["validation_importance_bound"] = training.pop("validation_elbo")
     (vampprior.folder / "training.json").write_text(json.dumps(training))
     text = summary.markdown(tmp_path / "runs")
-    assert f"{vampprior.evaluation()['log_likelihood']:.2f}" in text and "(2; S = 50,000)" in text
+    assert f"{vampprior.evaluation()['log_likelihood']:.2f}" in text and "(2; S = 50,000; other settings)" in text
     assert "| -130.50 (importance-weighted bound) |" in text
+    assert "selection importance_bound instead of elbo" in text and "; other settings)" in text
     assert "| HVAE | VampPrior | 1 |" in text  # of the other seed: this one has no partner with as many samples
 
 

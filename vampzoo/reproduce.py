@@ -80,6 +80,8 @@ def main(argv):
             "give one of --table=1|2, --figure=2|3|4|5|6|7, --queue and --preset_table; or --notrain alone, for RESULTS.md"
         )
     if FLAGS.preset_table:
+        if FLAGS.dry_run:
+            raise InvalidValue("--dry_run lists runs, of which --preset_table has none")
         return write_preset_table()
     train_flags = list(FLAGS.train_flags)
     train_flags += [f"--{name}={FLAGS[name].value}" for name in ("data_dir", "manual_dir") if FLAGS[name].value]
@@ -130,7 +132,7 @@ def work_through_queue(train_flags):
     runs = queue.runs(FLAGS.runs_dir, FLAGS.datasets, FLAGS.models, FLAGS.priors, FLAGS.seeds)
     queue.check_flags(runs, train_flags)
     if FLAGS.dry_run:
-        return dry_run([queue.recorded(run, FLAGS.out, train_flags) for run in runs], train_flags)
+        return dry_run(runs, train_flags, FLAGS.out)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     failures = queue.work(
         runs,
@@ -181,21 +183,32 @@ def chosen_cells(what):
         raise InvalidValue("--models: figure 3 compares the layers z1 and z2, of which the vae has one alone")
     if not all(k.isdecimal() and int(k) > 0 for k in FLAGS.num_components):
         raise InvalidValue(f"--num_components takes positive integers, got {','.join(FLAGS.num_components)}")
+    if what == "figure 3" and FLAGS.objective_samples < 2:
+        raise InvalidValue(f"--objective_samples: IWAE takes at least 2, got {FLAGS.objective_samples}")
+    if what == "figure 4" and (without := [p for p in priors if p in ("standard", "mog")]):
+        raise InvalidValue(f"--priors: figure 4 shows pseudo-inputs, of which {', '.join(without)} has none")
     components = [int(k) for k in FLAGS.num_components] if what in ("figure 2", "figure 3") else [None]
     samples = [0, FLAGS.objective_samples] if what == "figure 3" else [0]
     chosen = cells.grid(names, models, priors, components, samples)
     if what == "figure 3":  # its two baselines have the standard prior, the HVAEs have not
         chosen = [cell for cell in chosen if (cell.model == "deep_vae") == (cell.prior == "standard")]
+        if not chosen:
+            raise InvalidValue(
+                "--models, --priors: figure 3 compares a deep_vae with the standard prior and HVAEs with others; of these "
+                f"there is none in {', '.join(models)} with {', '.join(priors)}"
+            )
     for cell in chosen:
         config.ModelConfig(**cell.settings()["model"])
     return chosen
 
 
-def dry_run(runs, train_flags):
-    """Lists the runs; returns the exit code."""
+def dry_run(runs, train_flags, results_dir=None):
+    """Lists the runs, those that have only a record there as that; returns the exit code."""
     code = 0
     for run in runs:
         try:
+            if results_dir:
+                run = queue.recorded(run, results_dir, train_flags)
             print(f"{run.state(train_flags):9} {run.folder}")
         except VampzooError as error:
             print(f"{'invalid':9} {error}")
@@ -236,7 +249,14 @@ def write_results():
 
     folder = pathlib.Path(FLAGS.runs_dir)
     if not folder.is_dir():
-        raise InvalidValue(f"--runs_dir={folder} is no folder: it is to hold the records of runs")
+        raise InvalidValue(f"--runs_dir={folder} is no folder: it is to hold the records of runs, as results/ does")
+    if FLAGS.dry_run:
+        raise InvalidValue("--dry_run lists runs of a table, a figure or the queue; --notrain alone writes RESULTS.md")
+    if not summary.complete_runs(folder):
+        raise InvalidValue(
+            f"--runs_dir={folder} holds no complete run of the paper's cells, and RESULTS.md is as it was; "
+            "--runs_dir=results are the records that come with the project"
+        )
     written = [folder.parent / "RESULTS.md"]
     zoo_dir = pathlib.Path(FLAGS.zoo_dir or folder.parent / "saved_models")
     presets = zoo.presets(zoo_dir) if zoo_dir.is_dir() else ()

@@ -112,6 +112,7 @@ def ours(cell, runs, others=()):
         text = f"{entry['mean']:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
         samples = {run["num_samples"] for run in entry["runs"]} - {NUM_SAMPLES}
         mark = "".join(f"; S = {s:,}" for s in sorted(samples))
+        mark += "; other settings" if any(run["departures"] for run in entry["runs"]) else ""
         return f"{text} ({len(entry['runs'])}{mark})"
     for number, other in enumerate(others, start=1):
         if (other["dataset"], other["model"], other["prior"]) == (cell.dataset, cell.model, cell.prior):
@@ -236,7 +237,10 @@ def data(runs):
 
 
 def training(runs):
-    """A row for each run: rate, epochs, the best of them, its validation ELBO, active units and time."""
+    """A row for each run: rate, epochs, the best of them, its validation ELBO, active units and time.
+
+    Below it the runs whose settings are not their cell's configuration, which `ours` marks.
+    """
     lines = [
         "| run | learning rate | epochs (best) | best validation ELBO | test ELBO | active units | training, evaluation |",
         "|---|---|---|---|---|---|---|",
@@ -249,7 +253,7 @@ def training(runs):
             f"| {_best_validation(how, end)} | {result['elbo']:.2f} | {units} "
             f"| {end['train_seconds'] / 60:.0f} min, {result['seconds'] / 60:.0f} min |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *tables.departures([tables.row(run.cell, [run])["runs"][0] for run in runs])])
 
 
 def _best_validation(how, end):

@@ -158,8 +158,8 @@ def markdown(data, incomplete=()):
             lines.append(f"- {run}: {entry['nats']:+.2f} ± {entry['stderr']:.2f}")
     notes = _notes(data["rows"])
     lines += ["", "Data and training:", "", *notes] if notes else []
-    if data["rows"]:
-        lines += ["", *_departures(data["rows"])]
+    if said := departures([run for entry in data["rows"] for run in entry["runs"]]):
+        lines += ["", *said]
     if times := _times(data["rows"]):
         lines += ["", "Time of each run, with whatever else the machine did:", "", *times]
     if incomplete:
@@ -192,9 +192,12 @@ def _notes(rows):
     return lines + [f"- {recipe}." for recipe in recipes]
 
 
-def _departures(rows):
-    """Every setting of every run (width, latents, likelihood, training, data) against its cell's configuration."""
-    runs = [run for entry in rows for run in entry["runs"]]
+def departures(runs):
+    """Lines on every setting (width, latents, likelihood, training, data) that is not that of a run's configuration.
+
+    Args:
+        runs: the entries of runs in what `row` gives.
+    """
     different = [run for run in runs if run["departures"]]
     if not runs:
         return []
