@@ -3,6 +3,7 @@
 import html.parser
 import json
 
+import child_runs
 import numpy as np
 import pytest
 import tiny_preset
@@ -70,6 +71,25 @@ def test_the_page_without_images_of_the_dataset_shows_none(run):
     text, parser = render(run)
     assert "Reconstructions" not in parser.texts
     assert "Pseudo-inputs" in parser.texts and "The 5 most used" not in text
+
+
+def test_pseudo_inputs_that_may_be_images_of_the_dataset_are_not_shown(run):
+    text, parser = render(run, show_pseudo_inputs=False)
+    assert "Pseudo-inputs" not in parser.texts and "Components of the prior" in parser.texts
+    inside = [page._pixels(u[np.newaxis], 1, "").split("src=")[1] for u in run[0].pseudo_inputs.numpy()]
+    shown, _ = render(run)
+    assert all(picture in shown and picture not in text for picture in inside)
+
+
+def test_the_program_shows_no_training_images_without_the_dataset(tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "page.html"
+    tiny_preset.write_run(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["pseudo_inputs_from_data"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    code, _, error = child_runs.call(child_runs.run_program, "report", f"--run_dir={folder}", f"--out={out}")
+    assert code == 0 and "without images of the dataset" in error, error
+    assert "Pseudo-inputs" not in Parser(out.read_text()).texts
 
 
 def test_names_are_escaped(run):

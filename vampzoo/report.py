@@ -3,7 +3,8 @@
     python -m vampzoo.report --run_dir=runs/my_run
 
 vampzoo.evaluate writes the same page, report.html, into a run folder. The page of a run shows images of its dataset, if that
-is found where the run found it: mind its licence before you pass the page on. The page of a preset shows none.
+is found where the run found it: mind its licence before you pass the page on. The page of a preset shows none, be
+it as pseudo-inputs.
 """
 
 import csv
@@ -40,7 +41,9 @@ def main(argv):
     files.check_output(out, "the page")
     model = zoo.load(folder)
     what = of_preset(folder) if is_preset else of_run(folder, model)
-    page.write(out, model, zoo.read_config(folder)[0], title=name if is_preset else None, seed=FLAGS.seed, **what)
+    config = zoo.read_config(folder)[0]
+    what["show_pseudo_inputs"] = "images" in what or not zoo.shows_training_images(config)
+    page.write(out, model, config, title=name if is_preset else None, seed=FLAGS.seed, **what)
     print(json.dumps({"out": str(out), "bytes": out.stat().st_size}))
 
 

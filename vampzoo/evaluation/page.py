@@ -51,7 +51,17 @@ if (buttons.length) show(buttons[0]);
 """
 
 
-def render(model, config, evaluation=None, history=(), images=None, log_likelihoods=None, title=None, seed=0):
+def render(
+    model,
+    config,
+    evaluation=None,
+    history=(),
+    images=None,
+    log_likelihoods=None,
+    title=None,
+    seed=0,
+    show_pseudo_inputs=True,
+):
     """The page, as text.
 
     Args:
@@ -64,6 +74,8 @@ def render(model, config, evaluation=None, history=(), images=None, log_likeliho
         log_likelihoods: [N], for the histogram; None: none.
         title: the page's; None: the model and the data.
         seed: integer; decides the draws.
+        show_pseudo_inputs: whether the pictures of components may be pseudo-inputs, which can be images of the dataset;
+            if not, they are samples.
     """
     data = str(config.get("data", {}).get("dataset", "unknown data"))
     spec = datasets.DATASETS.get(data)
@@ -77,7 +89,7 @@ def render(model, config, evaluation=None, history=(), images=None, log_likeliho
         _numbers(evaluation),
         _section("Samples", _pixels(model.sample(NUM_SAMPLES, seed=seed), COLUMNS, "images drawn from the model")),
         _reconstructions(model, images, seed),
-        _components(model, images, seed),
+        _components(model, images, seed, show_pseudo_inputs),
         _training(history),
         _histogram(log_likelihoods, evaluation),
         _recipe(config),
@@ -181,7 +193,7 @@ def _reconstructions(model, images, seed):
     )
 
 
-def _components(model, images, seed):
+def _components(model, images, seed, show_pseudo_inputs):
     prior = model.prior_layer
     if not prior.has_components or getattr(model, "covariates", None):
         return ""
@@ -196,7 +208,7 @@ def _components(model, images, seed):
             f"The {len(order)} most used of {len(usage)} components, with the share of "
             f"{min(len(images), USAGE_IMAGES)} images that each explains."
         )
-    shown = model.pseudo_inputs.numpy() if prior.has_pseudo_inputs else None
+    shown = model.pseudo_inputs.numpy() if prior.has_pseudo_inputs and show_pseudo_inputs else None
     buttons, grids = [], []
     for k in map(int, order):
         around = model.sample(SAMPLES_OF_A_COMPONENT, seed=seed, component=k)
@@ -210,7 +222,7 @@ def _components(model, images, seed):
         grids.append(
             f'<div class="around" id="component{k}" hidden>{_note(text)}{_pixels(around, COLUMNS, text)}</div>'
         )
-    title = "Pseudo-inputs" if prior.has_pseudo_inputs else "Components of the prior"
+    title = "Pseudo-inputs" if shown is not None else "Components of the prior"
     hint = f"{said} A click shows what the model draws from one."
     return _section(title, _note(hint), f'<div class="components">{"".join(buttons)}</div>', *grids)
 

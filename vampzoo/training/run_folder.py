@@ -3,7 +3,7 @@
 config.json          what decides the result: model, data, training, version
 train.flags          reproduces the run: python -m vampzoo.train --flagfile=train.flags
 checkpoints/         the two latest states of the training
-model.weights.h5     the best weights so far by validation ELBO
+model.weights.h5     the best weights so far by what --selection names, of validation images
 history.csv          a row an epoch
 tensorboard/         event files
 evaluation.json, figures/   written at the end; of another split evaluation_validation.json, figures/validation/
