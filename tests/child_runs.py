@@ -296,6 +296,22 @@ def overflow_in_the_second_replica():
     return states
 
 
+def fit_of_batch_normalisation_on_two_replicas():
+    """What `fit` of a PixelHVAE says on two devices."""
+    from vampzoo import models
+    from vampzoo.errors import InvalidValue
+
+    logical_devices(2)
+    shape = (4, 4, 1)
+    with training.create_strategy("mirrored").scope():
+        model = models.create(tiny_run.model_config(model="pixel_hvae", image_shape=shape), 0)
+        model.compile("adam")
+    try:
+        model.fit(tiny_run.dataset(image_shape=shape).train[:8], batch_size=8, verbose=0)
+    except InvalidValue as error:
+        return str(error)
+
+
 def fit_on_two_replicas():
     """Weights after one step of `fit` on two devices, and those that the gradients of both halves give on one."""
     import keras

@@ -127,6 +127,11 @@ def test_a_step_on_two_devices_is_the_mean_of_both_halves():
         np.testing.assert_allclose(actual, desired, rtol=1e-4, atol=1e-5)
 
 
+def test_batch_normalisation_on_two_devices_is_refused():
+    message = child_runs.call(child_runs.fit_of_batch_normalisation_on_two_replicas)
+    assert message and "vampzoo.training.Trainer" in message
+
+
 def test_with_xla():
     losses = []
     for jit_compile in (True, False):

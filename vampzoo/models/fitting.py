@@ -18,6 +18,7 @@ import tensorflow as tf
 from vampzoo import objectives, optimizers, random
 from vampzoo.config import LIKELIHOODS, OBJECTIVES
 from vampzoo.errors import InvalidValue
+from vampzoo.networks.layers import every_layer
 
 # What a seed is folded with, so that no two uses of it share a stream.
 NOISE, BINARISATION, EVALUATION_NOISE, EVALUATION_BINARISATION = range(100, 104)
@@ -167,7 +168,8 @@ class ElboModel(keras.Model):
         """Keras' `fit`, on images alone: see `compile`.
 
         Raises:
-            InvalidValue: if there is anything beside images, or they are not what the likelihood is a distribution of.
+            InvalidValue: if there is anything beside images, or they are not what the likelihood is a distribution of; or
+                for batch normalisation on several replicas.
         """
         beta = tf.identity(self.beta)
         try:
@@ -188,6 +190,11 @@ class ElboModel(keras.Model):
             return super().evaluate(*args, **kwargs)
 
     def make_train_function(self, force=False):
+        if self.distribute_strategy.num_replicas_in_sync > 1 and self._normalises_batches():
+            raise InvalidValue(
+                "fit does not share the moving statistics of batch normalisation between replicas; vampzoo.training.Trainer "
+                "and python -m vampzoo.train do"
+            )
         if self.train_function is None or force:
             with self.distribute_strategy.scope():
                 if not self.optimizer.built:
@@ -213,6 +220,9 @@ class ElboModel(keras.Model):
     def test_step(self, data):
         x, noise = self._draw(_only_images(data), EVALUATION_NOISE, EVALUATION_BINARISATION)
         return self._report(self._evaluation_values(x, noise))
+
+    def _normalises_batches(self):
+        return any(isinstance(layer, keras.layers.BatchNormalization) for layer in every_layer(self))
 
     # === A step ===
 
