@@ -1,5 +1,7 @@
 """Pictures: each image lands in its own cell, unchanged."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from matplotlib import image as mpl_image
@@ -29,6 +31,15 @@ def test_saved_grid_reads_back(tmp_path):
     picture = mpl_image.imread(tmp_path / "grid.png")[..., 0]
     assert picture.shape == (18, 18)
     assert picture[10:16, 2:8].min() == 1.0 and picture[2:8, 2:8].max() == 0.0
+
+
+def test_a_picture_takes_little_more_memory_than_it_holds():
+    images = np.zeros((100, 64, 64, 1), np.float32)
+    tracemalloc.start()
+    picture = figures.grid(images, scale=4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * picture.nbytes
 
 
 def test_a_title_stands_above_the_images_and_changes_none():

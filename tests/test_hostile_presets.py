@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 
+import child_runs
 import numpy as np
 import pytest
 import tiny_preset
@@ -16,7 +17,7 @@ import vampzoo
 from vampzoo import client, export, files, models, zoo
 from vampzoo.config import ModelConfig
 from vampzoo.errors import VampzooError
-from vampzoo.zoo import replacing, serving, writing
+from vampzoo.zoo import listing, preset_folder, replacing, serving, writing
 
 NAME = tiny_preset.NAME
 
@@ -118,6 +119,17 @@ def test_zoo_within_a_preset(folders, ends, where):
     refused(run, zoo_dir / NAME / where, "nothing is written into a preset", ends, name="other", root=zoo_dir)
 
 
+@pytest.mark.parametrize(("run_dir", "zoo_dir"), [("run", f"zoo/{NAME}/deeper/still"), ("no run", "new zoo")])
+def test_a_refused_export_makes_no_folder(folders, ends, run_dir, zoo_dir):
+    root = folders[0].parent
+    before = contents(root)
+    arguments = [f"--run_dir={root / run_dir}", f"--zoo_dir={root / zoo_dir}", "--name=hvae_vampprior_x"]
+    code, _, error = child_runs.call(child_runs.run_program, "export", *arguments)
+    assert code == 1 and "Traceback" not in error
+    assert contents(root) == before
+    ends(error.strip())
+
+
 @pytest.mark.parametrize("file", ["README.md", "config.json", "1/saved_model.pb", "samples.png", "metrics.json"])
 @pytest.mark.parametrize("how", ["changed", "deleted"])
 def test_export_over_a_tampered_preset_signs_nothing(folders, ends, file, how):
@@ -193,6 +205,68 @@ def test_folders_that_are_no_versions(folders, ends, quick, folder):
     export.export_preset(run, NAME, zoo_dir)
     assert zoo.latest_version(zoo_dir / NAME) == 2 and (zoo_dir / NAME / folder).is_dir()
     ends("version 2; the folder stays")
+
+
+def test_a_folder_of_notes_with_a_number_as_its_name(folders, ends, quick):
+    run, zoo_dir = folders
+    for name in ("2024", "01"):
+        (zoo_dir / NAME / name).mkdir()
+        (zoo_dir / NAME / name / "notes.txt").write_text("dear")
+    (zoo_dir / NAME / "01" / "saved_model.pb").write_text("of another program")
+    assert zoo.latest_version(zoo_dir / NAME) == 1
+    vampzoo.load(zoo_dir / NAME)
+    export.export_preset(run, NAME, zoo_dir)
+    assert zoo.latest_version(zoo_dir / NAME) == 2025  # nothing is written into any folder of theirs
+    assert (zoo_dir / NAME / "2024" / "notes.txt").read_text() == "dear"
+    ends("version 2025; the notes stay")
+
+
+@pytest.mark.parametrize("when", ["after the configuration was read", "while it is verified"])
+def test_a_preset_replaced_while_it_is_loaded(folders, ends, monkeypatch, when):
+    zoo_dir = folders[1]
+    preset, new = zoo_dir / NAME, zoo_dir / "new"
+    other = zoo_dir.parent / "other"
+    tiny_preset.write_run(other / "run", pseudo_inputs_stddev=0.3)
+    models.create(tiny_preset.config(), seed=9).save_weights(other / "run" / "model.weights.h5")
+    export.export_preset(other / "run", NAME, other)
+    os.rename(other / NAME, new)
+    done, read, digest = [], preset_folder.read_config, files.sha256
+
+    def replaced(value):
+        if not done:
+            done.append(replacing._exchange(preset, new))
+        return value
+
+    if when.startswith("after"):
+        monkeypatch.setattr(preset_folder, "read_config", lambda folder: replaced(read(folder)))
+    else:
+        monkeypatch.setattr(files, "sha256", lambda path: replaced(digest(path)))
+    model = vampzoo.load(preset)
+    assert done and model.model_config.pseudo_inputs_stddev == 0.3
+    expected = vampzoo.load(other / "run")
+    assert not writing.differing_weights(model, expected)
+    ends("the new one, whole")
+
+
+def test_two_exports_of_different_names_end_together(folders, ends, quick, monkeypatch):
+    run, zoo_dir = folders
+    names, rows, threads = ("hvae_vampprior_a", "hvae_vampprior_b"), listing.presets, []
+
+    def second_comes_between(folder):
+        found = rows(folder)
+        if not threads:
+            threads.append(threading.Thread(target=export.export_preset, args=(run, names[1], zoo_dir)))
+            threads[0].start()
+            threads[0].join(1.0)
+        return found
+
+    monkeypatch.setattr(listing, "presets", second_comes_between)
+    export.export_preset(run, names[0], zoo_dir)
+    threads[0].join(60)
+    index = json.loads((zoo_dir / "index.json").read_text())
+    assert {row["name"] for row in index} == {NAME, *names}
+    assert not list(zoo_dir.glob(".*"))
+    ends("all are in the table")
 
 
 def test_symlinked_preset_stays_a_link_and_is_renewed(folders, ends, quick, tmp_path):
@@ -429,7 +503,9 @@ def test_config_that_does_not_say_which_data(folders, ends, data):
     config = json.loads((run / "config.json").read_text())
     config["data"] = data
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(zoo.ZooError, match=r"config\.json does not say which data") as caught:
+    with pytest.raises(
+        zoo.ZooError, match=r"config\.json (does not say which data|is no valid configuration)"
+    ) as caught:
         zoo.read_data(run)
     ends(caught.value)
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import child_runs
 import cpp_loader
 import grpc
 import numpy as np
@@ -348,6 +349,13 @@ def test_an_only_input_may_come_without_its_name(rest_ask, signature, inputs, st
         ("tiny:predict", '{"instances": [1]}', 400),
         ("tiny:predict", '{"signature_name": "smaple", "inputs": {"n": 1, "seed": [1, 0]}}', 400),
         ("tiny:predict", '{"signature_name": "pseudo_inputs", "inputs": {}}', 400),
+        ("tiny:predict", '{"signature_name": ["sample"], "inputs": {"n": 1, "seed": [1, 0]}}', 400),
+        ("tiny:predict", '{"signature_name": "sample", "inputs": {"n": 2.9, "seed": [1, 0]}}', 400),
+        ("tiny:predict", '{"signature_name": "sample", "inputs": {"n": 1, "seed": [1.7, 0]}}', 400),
+        ("tiny:predict", '{"signature_name": "sample", "inputs": {"n": "1", "seed": [1, 0]}}', 400),
+        ("tiny:predict", '{"signature_name": "sample", "inputs": {"n": true, "seed": [1, 0]}}', 400),
+        ("tiny:predict", '{"inputs": ' + "[" * 100_000, 400),
+        ("tiny/versions/2:predict", '{"signature_name": "sample", "inputs": {"n": 1, "seed": [1, 0]}}', 404),
         ("other:predict", '{"signature_name": "sample", "inputs": {"n": 1, "seed": [1, 0]}}', 404),
         ("tiny:classify", "{}", 404),
     ],
@@ -357,6 +365,32 @@ def test_what_is_no_rest_request_is_refused(rest_ask, path, body, status):
     answer = requests.post(f"http://{rest_ask[1]}/v1/models/{path}", data=body, timeout=60)
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+def test_a_request_without_its_length_is_refused(rest_ask):
+    url = f"http://{rest_ask[1]}/v1/models/{tiny_preset.NAME}:predict"
+    answer = requests.post(url, data=iter([b"{}"]), timeout=60)  # in chunks
+    assert answer.status_code == 411
+    assert answer.json()["error"]
+
+
+def test_another_version_than_is_asked_for_is_not_served(preset, expected, rest_ask):
+    path = f"http://{rest_ask[1]}/v1/models/{tiny_preset.NAME}/versions/1:predict"
+    body = {"signature_name": "sample", "inputs": as_json(REQUESTS["sample"])}
+    images = np.array(requests.post(path, json=body, timeout=60).json()["outputs"], np.float32)
+    assert_same({"images": images}, expected["sample"])
+    with prediction_server.serve_grpc(prediction_server.ServedModel(preset / "1", tiny_preset.NAME)) as address:
+        first, second = (client.Client(address, tiny_preset.NAME, version=version) for version in (1, 2))
+        assert_same(first("sample", **REQUESTS["sample"]), expected["sample"])
+        with pytest.raises(grpc.RpcError) as caught:
+            second("sample", **REQUESTS["sample"])
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("arguments", [["--name=hf://me/hvae_x"], ["--name=hvae_x", "--zoo_dir=hf://me"]])
+def test_a_graph_from_the_hub_is_not_run_unless_asked_for(arguments):
+    code, _, error = child_runs.call(child_runs.run_program, "serve", *arguments)
+    assert code == 1 and "--trust is missing: to serve a preset is to run its graph" in error
 
 
 # === The export program ===

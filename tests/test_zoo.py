@@ -4,6 +4,9 @@ import json
 import os
 import pickle
 import shutil
+import threading
+import time
+import warnings
 
 import h5py
 import numpy as np
@@ -126,6 +129,21 @@ def test_weights_that_lack_what_the_model_has_are_refused(copied_run, monkeypatc
         vampzoo.load(copied_run)
 
 
+def test_loading_in_threads_leaves_the_filters_of_warnings(copied_run):
+    def load():
+        for _ in range(3):
+            vampzoo.load(copied_run)
+
+    before = list(warnings.filters)
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert ("error", None, UserWarning, None, 0) not in warnings.filters
+        time.sleep(0.001)
+    assert warnings.filters == before
+
+
 def test_nan_weights_are_refused(copied_run):
     def poison(name, item):
         if isinstance(item, h5py.Dataset) and item.shape == (5, 8, 8, 1):
@@ -137,7 +155,7 @@ def test_nan_weights_are_refused(copied_run):
         vampzoo.load(copied_run)
 
 
-@pytest.mark.filterwarnings("ignore:Skipping nested container")  # Keras, on its way to the error
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_weights_of_another_model_are_refused(copied_run):
     config = json.loads((copied_run / "config.json").read_text())
     config["model"]["hidden_units"] = 9
@@ -146,7 +164,18 @@ def test_weights_of_another_model_are_refused(copied_run):
         vampzoo.load(copied_run)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"model": {"depth": 3}}', '{"model": {"prior": "flat"}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        "[]",
+        '{"model": {"depth": 3}}',
+        '{"model": {"prior": "flat"}}',
+        '{"model": {}, "data": null}',
+        '{"model": {}, "training": 3}',
+    ],
+)
 def test_bad_config_is_named(copied_run, text):
     (copied_run / "config.json").write_text(text)
     with pytest.raises(zoo.ZooError, match=r"config\.json is no valid configuration"):

@@ -55,6 +55,14 @@ def test_the_hub_reads_the_card_of_any_data(dataset, names):
     assert "Not measured." in text and "not recorded" in text
 
 
+def test_the_command_for_data_of_ones_own_names_its_file():
+    config = copy.deepcopy(CONFIG)
+    config["data"]["dataset"] = "npz"
+    own = card.metrics("hvae_vampprior_tiny", config, tiny_preset.EVALUATION, HISTORY)
+    assert "--run_dir=runs/hvae_vampprior_tiny --data_file=YOUR.npz\n" in card.render(own, config)
+    assert "--data_file" not in card.render(metrics(), CONFIG)
+
+
 def test_the_licence_is_the_exporters():
     assert "under the licence `mit`" in card.render(metrics(), CONFIG)
     assert "licence that is not stated" in card.render({**metrics(), "license": "unknown"}, CONFIG)

@@ -95,18 +95,20 @@ def test_what_is_no_address(text):
 @pytest.fixture(scope="module")
 def pushed(server, exported, python):
     """The address of the commit of the tiny preset on the hub, pushed as a folder."""
+    (exported[1] / NAME / ".env").write_text("SECRET=1")  # somebody put it there
     code = "import sys, vampzoo; print(vampzoo.push(sys.argv[1], sys.argv[2])); assert 'tensorflow' not in sys.modules"
     (address,) = python(code, exported[1] / NAME, f"hf://me/{NAME}")
     return address
 
 
-def test_push_uploads_every_file_of_the_folder(server, exported, pushed):
+def test_push_uploads_what_the_sums_list_and_nothing_else(server, exported, pushed):
     oid, files = server[0].files(f"me/{NAME}")
     assert pushed == f"hf://me/{NAME}@{oid}"
     folder = exported[1] / NAME
     assert {**files, ".gitattributes": None} == {".gitattributes": None} | {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".env"
     }
+    assert (folder / ".env").is_file()
     assert server[0].large  # the SavedModel went the way of large files
 
 
@@ -208,8 +210,10 @@ from vampzoo import config, models
 preset, run = map(pathlib.Path, sys.argv[1:])
 model = vampzoo.load(preset)
 print(vampzoo.push(model, "hf://me/hvae_vampprior_same"))
+vampzoo.push(model, "hf://me/hvae_vampprior_twice")
 model.weights[-1].assign(model.weights[-1] + 1)
 print(vampzoo.push(model, "hf://me/hvae_vampprior_changed", license="cc-by-4.0", private=True))
+vampzoo.push(model, "hf://me/hvae_vampprior_twice")
 loaded = vampzoo.load("hf://me/hvae_vampprior_changed")
 print(vampzoo.zoo.writing.differing_weights(loaded, model))
 own = models.create(config.ModelConfig(model="vae", image_shape=(4, 4, 1), num_components=3, hidden_units=4, z2_size=2))
@@ -247,6 +251,8 @@ def test_push_of_models(server, exported, python):
     assert "Not measured." in text and 'license: "cc-by-4.0"' in text
     assert json.loads(files["metrics.json"])["evaluation"] is None
     assert json.loads(files["config.json"])["data"] == {"dataset": "glyphs", "fingerprint": "0" * 64}
+    _, twice = server[0].files("me/hvae_vampprior_twice")
+    assert twice["config.json"] == files["config.json"] and "train.flags" not in twice  # which is of the first one
     assert own.startswith("hf://me/own@") and own.endswith(" data that is not recorded")
     assert "are training images" in data and "allow_training_images=True" in data
     assert "says hvae, and the model is vae" in name

@@ -51,6 +51,9 @@ def main(argv):
     writing.check_characters(FLAGS.name)
     card.check_license(FLAGS.license)
     if FLAGS.zoo_dir and zoo.zoo_owner(FLAGS.zoo_dir) is None:
+        if not pathlib.Path(FLAGS.run_dir).is_dir():
+            raise zoo.ZooError(f"the run folder {FLAGS.run_dir} does not exist")
+        replacing.check_zoo(FLAGS.zoo_dir)
         pathlib.Path(FLAGS.zoo_dir).mkdir(parents=True, exist_ok=True)
     zoo_dir = zoo.zoo_folder(FLAGS.zoo_dir)
     if files.PACKAGE in zoo_dir.parents:

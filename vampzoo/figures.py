@@ -41,10 +41,11 @@ def grid(images, columns=None, scale=3, title=None):
         uint8 [height, width, 3].
     """
     canvas = np.clip(tile(images, columns), 0.0, 1.0)
-    canvas = np.repeat(np.repeat(canvas, scale, axis=0), scale, axis=1)
     if canvas.shape[-1] != 3:  # one is grey, and of those that are no colours the mean is shown
-        canvas = np.repeat(canvas.mean(axis=-1, keepdims=True), 3, axis=-1)
-    canvas = np.round(canvas * 255).astype(np.uint8)
+        canvas = canvas.mean(axis=-1, keepdims=True)
+    canvas = np.round(canvas * 255).astype(np.uint8)  # before it grows
+    canvas = np.repeat(np.repeat(canvas, scale, axis=0), scale, axis=1)
+    canvas = canvas if canvas.shape[-1] == 3 else np.repeat(canvas, 3, axis=-1)
     if not title:
         return canvas
     margin = max(0, MIN_TITLE_WIDTH - canvas.shape[1])

@@ -16,7 +16,7 @@ from vampzoo.errors import InvalidValue
 CONFIG = "config.json"  # what run folders and presets have in common
 OWN_MODEL = "own_model"  # there, in "model": the class of a model that no `ModelConfig` describes
 WEIGHTS = "model.weights.h5"  # of run folders, and of presets that older versions exported
-CHECKSUMS = "SHA256SUMS"  # of presets
+SAVED_MODEL = "saved_model.pb"  # in the folder of a SavedModel
 VARIABLES = "variables/variables"  # in the folder of a SavedModel: the prefix of its checkpoint's files
 WEIGHTS_MAP = "assets.extra/weights.json"  # there: where in the checkpoint each weight of the model is
 
@@ -24,6 +24,8 @@ PACKAGE = pathlib.Path(__file__).resolve().parent
 CONFIGS = "configs"
 SAVED_MODELS = "saved_models"
 CHECKSUMS = "SHA256SUMS"  # a folder that has it is sealed: nothing is written into it but by an export
+# What an export writes anew into a preset's own folder; the weights of an older version's presets stood there, too.
+RENEWED = (CONFIG, "metrics.json", "README.md", "samples.png", "train.flags", CHECKSUMS, WEIGHTS)
 
 TEMPORARY_PREFIX = ".writing."  # of what is being written; what still has it was left by a kill
 

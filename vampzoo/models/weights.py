@@ -1,7 +1,6 @@
 """The weights of a model as the bytes of a .weights.h5 file, to and from memory."""
 
 import io
-import warnings
 
 import h5py
 import numpy as np
@@ -40,28 +39,37 @@ def from_bytes(model, data):
     Raises:
         ValueError: if they are damaged, those of another model, or not finite.
     """
+    # Compared before and after: layers whose weights do not fit Keras would leave at their initial ones with a warning, and
+    # of what the model lacks it would say nothing, so that weights of another prior would pass for those of this one. Seed
+    # generators and networks that two attributes share are stored, too; so the model itself is the measure.
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # with which Keras leaves layers at their initial weights
-            model.load_weights(_File(data))
-        # Of what the model lacks Keras says nothing; weights of another prior would be taken for those of this one.
-        num_arrays = _num_arrays(data)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, UserWarning) as error:
+        given, own = _arrays(data), _arrays(to_bytes(model))
+        if differing := sorted(given.keys() ^ own.keys()):
+            raise ValueError(
+                f"it holds {len(given)} arrays, and the model has {len(own)}: it is another model's. Only one of them has "
+                f"{differing[0]}"
+            )
+        for name, array in own.items():
+            if given[name].shape != array.shape:
+                raise ValueError(f"{name} has the shape {given[name].shape}, and the model's {array.shape}")
+        model.load_weights(_File(data))
+        for name, array in _arrays(to_bytes(model)).items():
+            if not np.array_equal(given[name], array, equal_nan=array.dtype.kind == "f"):
+                raise ValueError(f"{name} could not be loaded")
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-    # Seed generators and networks that two attributes share are stored, too, so that the model itself is the measure.
-    if num_arrays != (expected := _num_arrays(to_bytes(model))):
-        raise ValueError(f"it holds {num_arrays} arrays, and the model has {expected}: it is another model's")
     if bad := [weight.path for weight in model.weights if not np.all(np.isfinite(weight.numpy()))]:
         raise ValueError(f"NaN or infinite values in {', '.join(bad)}")
 
 
-def _num_arrays(data):
-    count = 0
+def _arrays(data):
+    """{name in the file: array}."""
+    arrays = {}
 
     def visit(name, item):
-        nonlocal count
-        count += isinstance(item, h5py.Dataset)
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()]
 
     with h5py.File(io.BytesIO(data), "r") as file:
         file.visititems(visit)
-    return count
+    return arrays

@@ -194,12 +194,14 @@ def _training(metrics, config):
     training, name = metrics["training"], metrics["name"]
     if training is None:
         return "How it was trained is not recorded."
+    # The one dataset that has no place of its own: vampzoo.export leaves the path out, which is of one machine.
+    own_data = " --data_file=YOUR.npz" if metrics["dataset"] == "npz" else ""
     return (
         _departures(config["training"])
         + f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
         f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats). To repeat "
         "it, from the folder that holds this one (give `--data_dir` and `--manual_dir` if the data is not in TFDS's own "
-        f"folder):\n\n```\npython -m vampzoo.train --flagfile={name}/train.flags --run_dir=runs/{name}\n```"
+        f"folder):\n\n```\npython -m vampzoo.train --flagfile={name}/train.flags --run_dir=runs/{name}{own_data}\n```"
     )
 
 

@@ -11,7 +11,7 @@ import os
 import pathlib
 import re
 
-from vampzoo.files import CHECKSUMS, CONFIG
+from vampzoo.files import CHECKSUMS, CONFIG, RENEWED
 from vampzoo.zoo.errors import ZooError
 
 SCHEME = "hf://"
@@ -110,11 +110,12 @@ def fetch_description(address):
     return folder
 
 
-def upload(folder, address, message, private=None):
-    """Uploads a preset folder as one commit, and creates the repository if there is none.
+def upload(folder, names, address, message, private=None):
+    """Uploads files of a preset folder as one commit, and creates the repository if there is none.
 
     Args:
         folder: the preset folder.
+        names: of the files, relative to it; whatever else is there may be nobody's business.
         address: an `Address` with a name and without a revision.
         message: of the commit.
         private: whether a repository that is created is private; None: as the owner has set it.
@@ -132,8 +133,10 @@ def upload(folder, address, message, private=None):
             repo_id=address.repository,
             folder_path=folder,
             commit_message=message,
-            # What an earlier preset of this name had more: versions of the SavedModel, a second copy of the weights.
-            delete_patterns=["[0-9]*/*", "*.weights.h5"],
+            allow_patterns=[glob.escape(name) for name in names],
+            # What an earlier preset of this name had more: versions of the SavedModel, a second copy of the weights, how
+            # another model was trained.
+            delete_patterns=["[0-9]*/*", *RENEWED],
         )
     return dataclasses.replace(address, revision=commit.oid)
 

@@ -10,6 +10,7 @@ from vampzoo import config, datasets, files
 from vampzoo.zoo import hub, preset_folder
 from vampzoo.zoo.errors import ZooError
 
+INDEX_SECONDS = 60.0  # that another process may take to write it
 INDEX = "index.json"
 HEADS = ("preset", "model", "prior", "data", "the paper", "ours", "ours, refined", "licence", "MiB")
 
@@ -217,6 +218,18 @@ def check_index(zoo_dir):
 
 
 def write_index(zoo_dir):
-    """Writes `INDEX` of a zoo's folder, its table of presets."""
+    """Writes `INDEX` of a zoo's folder, its table of presets.
+
+    Raises:
+        ZooError: if it cannot be written, or another process has been writing it for `INDEX_SECONDS`.
+    """
     path = pathlib.Path(zoo_dir, INDEX)
-    files.write_text(path, json.dumps(presets(zoo_dir).rows(), indent=2) + "\n")
+    try:
+        # From listing to writing: else of two exports that end together one could be missing.
+        lock = files.Lock(path.with_name(f".{INDEX}.lock"), INDEX_SECONDS)
+        try:
+            files.write_text(path, json.dumps(presets(zoo_dir).rows(), indent=2) + "\n")
+        finally:
+            lock.release(remove=True)
+    except OSError as error:  # BlockingIOError is one
+        raise ZooError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import http.server
 import json
+import pathlib
 import re
 import threading
 
@@ -31,18 +32,21 @@ class ServedModel:
     """The signatures of one SavedModel under a name.
 
     Args:
-        export_dir: the folder of one version, .../1.
+        export_dir: the folder of one version, whose name is its number, .../1.
         name: under which it is asked for.
     """
 
     def __init__(self, export_dir, name):
         self.name = name
+        self.version = int(pathlib.Path(export_dir).name)
         self.model = tf.saved_model.load(str(export_dir))
 
-    def check_name(self, model_name):
-        """Refuses another name than the model's."""
+    def check_name(self, model_name, version=None):
+        """Refuses another name than the model's, and another version if one is asked for."""
         if model_name != self.name:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"no model {model_name!r}; there is {self.name!r}")
+        if version not in (None, self.version):
+            raise Refused(grpc.StatusCode.NOT_FOUND, f"no version {version} of {self.name!r}; there is {self.version}")
 
     def _find(self, model_name, signature_name):
         """The name of a signature, the default's for none, and the signature."""
@@ -90,7 +94,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def GetModelMetadata(self, request, context):
         """What inputs each signature takes: their types and shapes."""
         try:
-            self.served.check_name(request.model_spec.name)
+            self.served.check_name(request.model_spec.name, _version(request.model_spec))
         except Refused as refusal:
             context.abort(*refusal.args)
         signatures = get_model_metadata_pb2.SignatureDefMap()
@@ -107,6 +111,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         """The outputs of a signature for the request's inputs."""
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         try:
+            self.served.check_name(request.model_spec.name, _version(request.model_spec))
             outputs = self.served.predict(request.model_spec.name, request.model_spec.signature_name, inputs)
         except Refused as refusal:
             context.abort(*refusal.args)
@@ -114,6 +119,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             model_spec=request.model_spec,
             outputs={name: tf.make_tensor_proto(value) for name, value in outputs.items()},
         )
+
+
+def _version(model_spec):
+    """The version that a request asks for; None if any will do."""
+    return model_spec.version.value if model_spec.HasField("version") else None
 
 
 @contextlib.contextmanager
@@ -149,13 +159,16 @@ def serve_grpc(served, host="127.0.0.1", port=0, max_workers=2):
 def rest_predict(served, path, body):
     """The HTTP status and the JSON object that answer a POST of `body` to `path`."""
     try:
-        match = re.fullmatch(r"/v1/models/([^/:]+)(/versions/\d+)?:predict", path)
+        match = re.fullmatch(r"/v1/models/([^/:]+)(?:/versions/([0-9]{1,19}))?:predict", path)
         if not match:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"no method at {path}")
+        served.check_name(match[1], int(match[2]) if match[2] else None)
         try:
             request = json.loads(body)
             values, signature_name = request["inputs"], request.get("signature_name")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if not isinstance(signature_name, str | None):
+                raise TypeError(f"signature_name is no string: {signature_name!r}")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"not a request in columnar form: {error!r}") from error
         if not isinstance(values, dict):  # the tensor itself, which is how a signature's only input may come
             names = served.input_names(match[1], signature_name)
@@ -167,7 +180,7 @@ def rest_predict(served, path, body):
         if not specs:  # as TensorFlow Serving's JSON parser has it
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "a signature without inputs cannot be asked over REST")
         try:
-            inputs = {name: np.array(value, specs[name].dtype.as_numpy_dtype) for name, value in values.items()}
+            inputs = {name: _array(value, specs[name].dtype.as_numpy_dtype) for name, value in values.items()}
         except (ValueError, TypeError, OverflowError) as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
         outputs = {name: value.tolist() for name, value in served.predict(match[1], signature_name, inputs).items()}
@@ -177,13 +190,29 @@ def rest_predict(served, path, body):
     return 200, {"outputs": outputs if len(outputs) > 1 else outputs.popitem()[1]}
 
 
+def _array(value, dtype):
+    """A JSON value as an array.
+
+    Raises:
+        ValueError: for strings, truth values, and numbers with a fraction where integers are wanted, which NumPy would take.
+    """
+    array = np.array(value)
+    if array.size and array.dtype.kind not in ("iu" if np.issubdtype(dtype, np.integer) else "iuf"):
+        raise ValueError(f"{value!r:.40} is not of the type {np.dtype(dtype).name}")
+    return np.array(value, dtype)
+
+
 @contextlib.contextmanager
 def serve_rest(served, host="127.0.0.1", port=0):
     """The same over REST. Arguments as for `serve_grpc`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            status, answer = rest_predict(served, self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            length = self.headers["Content-Length"] or ""
+            if length.isascii() and length.isdigit():
+                status, answer = rest_predict(served, self.path, self.rfile.read(int(length)))
+            else:
+                status, answer = 411, {"error": "a request needs its Content-Length"}
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.end_headers()

@@ -158,11 +158,14 @@ def verify(folder):
 
 # === Loading ===
 
+MAX_REPLACEMENTS = 10  # of a preset by exports while it is loaded
+
 
 def latest_version(preset):
     """The highest version number of a SavedModel in a preset folder; 0 if there is none."""
-    names = (path.name for path in pathlib.Path(preset).glob("*/"))
-    return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
+    names = (path.parent.name for path in pathlib.Path(preset).glob(f"*/{files.SAVED_MODEL}"))
+    # "01" is no version's name, and its number would name another folder.
+    return max((int(name) for name in names if name.isascii() and name.isdigit() and str(int(name)) == name), default=0)
 
 
 def _weight_files(folder):
@@ -189,6 +192,9 @@ def read_config(folder):
                 f"{folder} is the run of a model of somebody's own ({own}), which {path.name} does not say how to build: "
                 f"build it by the code that did, and call model.load_weights({str(path.with_name(WEIGHTS))!r})"
             )
+        for section in ("data", "training"):
+            if not isinstance(config.get(section, {}), dict):
+                raise ValueError(f"{section} is {config[section]!r}, not an object")
         return config, ModelConfig.from_dict(config["model"])
     except ZooError:
         raise
@@ -244,6 +250,29 @@ def load(name_or_path, zoo_dir=None):
             the hub that is not in the cache if the hub cannot be reached.
     """
     folder, name = find(name_or_path, zoo_dir)
+    for _ in range(MAX_REPLACEMENTS):
+        before = _checksums(folder)
+        try:
+            model = _load(folder, name)
+        except ZooError:
+            if _checksums(folder) == before:
+                raise
+        else:
+            if _checksums(folder) == before:
+                return model
+    raise ZooError(f"{folder} was replaced by an export again and again while it was loaded")
+
+
+def _checksums(folder):
+    """The text of a preset's SHA256SUMS; None if there is none, or an export is just putting another in its place."""
+    try:
+        return (folder / CHECKSUMS).read_bytes()
+    except OSError:
+        return None
+
+
+def _load(folder, name):
+    """`load` of a folder, from whatever is in it now: if an export replaces it meanwhile, parts may be of either."""
     listed = verify(folder) if (folder / CHECKSUMS).is_file() else {}
     config, model_config = read_config(folder)
     path = folder / _weight_files(folder)[0]

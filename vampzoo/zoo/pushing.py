@@ -19,9 +19,10 @@ def push(model_or_folder, address, *, license=None, message=None, private=None, 
     Needs the extra `hub` and who you are: `hf auth login` or HF_TOKEN.
 
     Args:
-        model_or_folder: a preset's name, or the path of a preset folder: it is verified and uploaded as it is. Or a model:
-            one that was loaded from a preset and is unchanged is uploaded as that preset; of any other a preset is made
-            whose card says that it was not measured. `vampzoo.export` makes one of a run, with its measurements.
+        model_or_folder: a preset's name, or the path of a preset folder: it is verified, and what its SHA256SUMS lists is
+            uploaded. Or a model: one that was loaded from a preset and is unchanged is uploaded as that preset; of any
+            other a preset is made whose card says that it was not measured. `vampzoo.export` makes one of a run, with its
+            measurements.
         address: "hf://OWNER/NAME"; the repository is created if there is none, else gets a further commit.
         license: of the weights of a model, by its short name (a preset folder has its own); None: unknown.
         message: of the commit.
@@ -77,7 +78,6 @@ def _push_folder(folder, where, license, message, private):
         )
     if license is not None:
         raise ZooError(f"the licence of {folder} is in its card, and is said when it is exported")
-    preset_folder.verify(folder)
     config, model_config = preset_folder.read_config(folder)
     writing.check_name(where.name, model_config, str(config.get("data", {}).get("dataset")))
     return _upload(folder, where, message, private)
@@ -85,7 +85,8 @@ def _push_folder(folder, where, license, message, private):
 
 def _upload(folder, where, message, private):
     message = message or f"{where.name}, vampzoo {__version__}"
-    return str(hub.upload(pathlib.Path(folder), where, message, private))
+    names = [CHECKSUMS, *preset_folder.verify(folder)]
+    return str(hub.upload(pathlib.Path(folder), names, where, message, private))
 
 
 def _configuration(model):

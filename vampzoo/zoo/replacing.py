@@ -13,12 +13,10 @@ import tempfile
 import threading
 
 from vampzoo import files
-from vampzoo.files import CHECKSUMS, CONFIG, WEIGHTS
+from vampzoo.files import CHECKSUMS, RENEWED
 from vampzoo.zoo import preset_folder
 from vampzoo.zoo.errors import ZooError
 
-# What an export writes anew into the preset's own folder; the weights of an older version's presets stood there, too.
-RENEWED = (CONFIG, "metrics.json", "README.md", "samples.png", "train.flags", CHECKSUMS, WEIGHTS)
 LOCK_SECONDS = 600.0
 MAX_VERSION = 2**63 - 1  # TensorFlow Serving's
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -41,8 +39,7 @@ def replaced(zoo_dir, name):
         ZooError: if something stands there that no export wrote, or somebody changed; or if it cannot be written.
     """
     preset = pathlib.Path(zoo_dir, name)
-    if folder := files.sealed_folder(zoo_dir):
-        raise ZooError(f"{zoo_dir} is or lies in {folder}, which has {CHECKSUMS}: nothing is written into a preset")
+    check_zoo(zoo_dir)
     if preset.is_symlink() and not preset.exists():
         raise ZooError(f"{preset} is a symbolic link to {os.readlink(preset)}, which does not exist")
     preset = preset.resolve()  # a link stays, and what it points to is replaced
@@ -64,7 +61,7 @@ def replaced(zoo_dir, name):
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=f"{files.TEMPORARY_PREFIX}{preset.name}.", dir=preset.parent))
         with _ended_by_signals(temporary):
             theirs = _carry_over(preset, temporary, listed)
-            if (latest := preset_folder.latest_version(preset)) >= MAX_VERSION:
+            if (latest := _highest_number(preset)) >= MAX_VERSION:
                 raise ZooError(f"{preset / str(latest)}: there is no version number after this one")
             yield temporary, latest + 1, theirs
             temporary.chmod(0o755)  # mkdtemp's folders are for their owner alone
@@ -76,6 +73,18 @@ def replaced(zoo_dir, name):
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         lock.release(remove=True)
+
+
+def _highest_number(preset):
+    """The highest number that any folder in a preset's has, a SavedModel or not: nothing is written into either."""
+    names = (path.name for path in preset.glob("*/"))
+    return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
+
+
+def check_zoo(zoo_dir):
+    """Raises ZooError if a folder for presets is or lies in a preset."""
+    if folder := files.sealed_folder(zoo_dir):
+        raise ZooError(f"{zoo_dir} is or lies in {folder}, which has {CHECKSUMS}: nothing is written into a preset")
 
 
 def check_target(preset):
