@@ -270,6 +270,12 @@ def run_program(program, *arguments):
     return code, *texts
 
 
+def run_program_in(folder, program, *arguments):
+    """`run_program` with a folder as the working directory."""
+    os.chdir(folder)
+    return run_program(program, *arguments)
+
+
 def overflow_in_the_second_replica():
     """A weight and the scale of the loss, at first and after a step in which float16 overflows in replica 1 alone."""
     import keras

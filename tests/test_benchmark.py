@@ -2,6 +2,7 @@
 
 import json
 
+import child_runs
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -175,3 +176,11 @@ def test_peers_say_what_they_lack(tiny_config, binary_images):
     pytest.importorskip("pythae")
     with pytest.raises(peers.Unsupported, match="vae with vampprior"):
         peers.create("pythae", tiny_config(), binary_images, 2)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"), [("--out=.", "--out . is a folder"), ("--num_samples=3000000000", "at most")]
+)
+def test_bad_flags_are_named_before_anything_is_measured(flag, message):
+    code, out, error = child_runs.call(child_runs.run_program, "benchmark", flag, "--sections=sampling", "--models=vae")
+    assert code == 1 and message in error and "==" not in out

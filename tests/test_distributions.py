@@ -348,3 +348,14 @@ def test_image_likelihood_sums_over_pixels():
 def test_unknown_likelihood_names_the_valid_ones():
     with pytest.raises(ValueError, match="bernoulli, discretized_logistic, discretized_logistic_closed"):
         distributions.image_likelihood("gaussian", None)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3,)), ((3,), (2, 3)), ((2, 1, 3), (4, 3))], ids=str)
+def test_parameters_are_broadcast_against_each_other(shapes):
+    first, second = (tf.zeros(shape) for shape in shapes)
+    full = np.broadcast_shapes(*shapes)
+    gaussian = distributions.DiagonalGaussian(first, second)
+    assert gaussian.batch_shape == full[:-1] and gaussian.sample(5).shape == (5, *full)
+    assert gaussian.mean().shape == full and gaussian.covariance().shape == (*full, full[-1])
+    pixels = distributions.DiscretizedLogistic(first, second)
+    assert pixels.batch_shape == full and pixels.sample(5).shape == (5, *full) and pixels.mean().shape == full

@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from vampzoo import distributions, models, priors
 from vampzoo.config import ModelConfig
+from vampzoo.errors import InvalidValue
 
 KINDS = pytest.mark.parametrize(
     "fields",
@@ -233,3 +236,45 @@ def test_bad_arguments(tiny_model, binary_images):
         tiny_model(prior="standard").sample(1, component=0)
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         model.log_likelihood(binary_images, num_samples=0)
+
+
+def _networks(decoder_shape, shape=(4, 4, 2)):
+    x, z = keras.Input(shape), keras.Input((5,))
+    h = keras.layers.Flatten()(x)
+    encoder = keras.Model(x, [keras.layers.Dense(5)(h), keras.layers.Dense(5)(h)])
+    units = int(np.prod(decoder_shape))
+    return encoder, keras.Model(z, keras.layers.Reshape(decoder_shape)(keras.layers.Dense(units)(z)))
+
+
+@pytest.mark.parametrize(
+    ("decoder_shape", "prior", "likelihood", "message"),
+    [
+        ((4, 4, 1), priors.VampPrior(3, (4, 4, 2)), "bernoulli", r"p_x gives \[\(4, 4, 1\)\] .* takes \[\(4, 4, 2\)\]"),
+        ((1, 1, 1), priors.VampPrior(3, (4, 4, 2)), "bernoulli", "p_x gives"),
+        ((32,), priors.VampPrior(3, (4, 4, 2)), "bernoulli", "p_x gives"),
+        ((4, 4, 2), priors.VampPrior(3, (4, 4, 2)), "discretized_logistic", "p_x gives"),
+        ((4, 4, 2), priors.StandardNormal(1), "bernoulli", "over 1 latents, and the encoder has 5"),
+        ((4, 4, 2), priors.MixtureOfGaussians(3, 4), "bernoulli", "over 4 latents, and the encoder has 5"),
+        ((4, 4, 2), priors.VampPrior(3, (4, 4, 1)), "bernoulli", r"pseudo-inputs have the shape \(4, 4, 1\)"),
+    ],
+)
+def test_networks_that_do_not_fit_together_are_refused(decoder_shape, prior, likelihood, message):
+    q_z, p_x = _networks(decoder_shape)
+    with pytest.raises(InvalidValue, match=message):
+        models.VAE(q_z=q_z, p_x=p_x, prior=prior, likelihood=likelihood)
+
+
+def test_a_subclass_may_make_another_use_of_its_decoder():
+    class Tiled(models.VAE):
+        def p_x(self, z, training=False):
+            logits = keras.ops.tile(self.p_x_network(z), (1, 1, 1, 2))
+            return distributions.image_likelihood(self.likelihood, logits)
+
+    q_z, p_x = _networks((4, 4, 1))
+    model = Tiled(q_z=q_z, p_x=p_x, prior=priors.StandardNormal(5), likelihood="bernoulli")
+    assert model.sample(2).shape == (2, 4, 4, 2)
+
+
+def test_more_samples_than_can_be_counted(tiny_model, binary_images):
+    with pytest.raises(InvalidValue, match="may be at most 2147483647"):
+        tiny_model().log_likelihood(binary_images, num_samples=3 * 10**9)

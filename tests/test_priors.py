@@ -199,3 +199,12 @@ def test_config_round_trip(make):
     np.testing.assert_array_equal(clone.distribution(encoder).log_prob(probe), expected)  # the seed is in the config
     clone.set_weights(prior.get_weights())
     np.testing.assert_array_equal(clone.distribution(encoder).log_prob(probe), expected)
+
+
+def test_noise_wider_than_the_bounds_is_reflected_into_them():
+    prior = priors.VampPrior(300, (4,), bounds=(-1.0, 2.0))
+    prior.set_pseudo_inputs(np.full((300, 4), 0.5, np.float32), noise_stddev=10.0)
+    values = prior.raw_pseudo_inputs.numpy()
+    assert values.min() >= -1.0 and values.max() <= 2.0
+    assert np.abs(values.mean() - 0.5) < 0.15  # folded evenly, not collected at the bounds
+    assert np.mean((values == -1.0) | (values == 2.0)) < 0.01

@@ -115,6 +115,17 @@ def test_its_flagfile_reproduces_the_run(trained, tmp_path):
     assert json.loads(out)["log_likelihood"] == json.loads((folder / "evaluation.json").read_text())["log_likelihood"]
 
 
+def test_a_run_with_relative_places_is_evaluated_from_any_folder(data_file, tmp_path):
+    arguments = [*SMALL, f"--data_file={data_file.name}", "--epochs=1", "--noevaluate", f"--run_dir={tmp_path / 'run'}"]
+    code, _, err = child_runs.call(child_runs.run_program_in, data_file.parent, "train", *arguments)
+    assert code == 0, err
+    assert f"--data_file={data_file}" in (tmp_path / "run" / "train.flags").read_text().splitlines()
+    code, _, err = child_runs.call(
+        child_runs.run_program_in, tmp_path, "evaluate", "--run_dir=run", "--num_samples=3", "--nojit_compile"
+    )
+    assert code == 0, err
+
+
 def test_evaluate_gives_what_train_gave(trained, tmp_path):
     folder, out, _ = trained
     arguments = [f"--run_dir={folder}", f"--out={tmp_path / 'e.json'}"]  # the data is where the run found it

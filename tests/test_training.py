@@ -14,6 +14,7 @@ import tiny_run
 
 import vampzoo
 from vampzoo import optimizers, random, training
+from vampzoo.errors import InvalidValue
 from vampzoo.training.checkpoints import Checkpoints
 from vampzoo.training.steps import ORDER
 
@@ -549,3 +550,10 @@ def test_the_model_of_a_mixed_precision_run_keeps_what_its_prior_knows(tmp_path)
     config = tiny_run.training_config(epochs=1, mixed_precision="bfloat16", pseudo_inputs_from_data=True)
     model = tiny_run.trainer(tmp_path, config=config, pseudo_input_chunk=2).fit()
     assert (model.prior_layer.began_as_data, model.prior_layer.chunk_size) == (True, 2)
+
+
+@pytest.mark.parametrize("prior", ["standard", "mog"])
+def test_no_pseudo_inputs_to_start_at_data(tmp_path, prior):
+    config = tiny_run.training_config(pseudo_inputs_from_data=True)
+    with pytest.raises(InvalidValue, match="--pseudo_inputs_from_data is for a VampPrior"):
+        tiny_run.trainer(tmp_path, tiny_run.model_config(prior=prior), config)

@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from vampzoo import config, program
+from vampzoo import config, files, program
 from vampzoo.benchmarking import peers
 from vampzoo.errors import InvalidValue
 
@@ -49,6 +49,9 @@ def main(argv):
     ]
     if not configs:
         raise InvalidValue("--models and --priors must name at least one each")
+    config.check_num_samples(FLAGS.num_samples)
+    if FLAGS.out:
+        files.check_output(FLAGS.out, "--out")
 
     from vampzoo.benchmarking import speed  # TensorFlow is imported here, after the flags are known to be good
 
@@ -66,11 +69,9 @@ def main(argv):
         result[section] = measures[section]()
         print(f"== {section}", *readable(result[section]), sep="\n", flush=True)
     if FLAGS.out:
-        from vampzoo.files import atomic_path
-
         out = pathlib.Path(FLAGS.out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(out) as temporary:
+        with files.atomic_path(out) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 

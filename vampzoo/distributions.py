@@ -47,10 +47,11 @@ class DiagonalGaussian(tfd.Independent):
         return dict.fromkeys(("loc", "log_var"), tfp.util.ParameterProperties(event_ndims=1))
 
     def _covariance(self):
-        return tf.linalg.diag(tf.exp(self.log_var))  # [..., M, M]
+        return tf.linalg.diag(tf.exp(self.log_var) + tf.zeros_like(self.loc))  # [..., M, M]
 
     def _sample_n(self, n, seed):
-        shape = tf.concat([[n], tf.shape(self.loc)], axis=0)  # [n, ..., M]
+        shape = tf.broadcast_dynamic_shape(tf.shape(self.loc), tf.shape(self.log_var))
+        shape = tf.concat([[n], shape], axis=0)  # [n, ..., M]
         return self.reparameterize(random.normal(shape, _key(seed)))[0]
 
     def reparameterize(self, noise):
@@ -256,12 +257,14 @@ class DiscretizedLogistic(tfd.Distribution):
     def _mean(self):
         """The mean over the 256 bins, each at its centre, [...]. Needs 256 times the memory of the location."""
         centers = (tf.range(NUM_BINS, dtype=tf.float32) + 0.5) / NUM_BINS
-        centers = tf.reshape(centers, [NUM_BINS] + [1] * self.loc.shape.rank)
+        rank = max(self.loc.shape.rank, self.log_scale.shape.rank)
+        centers = tf.reshape(centers, [NUM_BINS] + [1] * rank)
         probabilities = tf.exp(self._log_prob(centers))  # [256, ...]
         return tf.reduce_sum(probabilities * centers, axis=0) / tf.reduce_sum(probabilities, axis=0)
 
     def _sample_n(self, n, seed):
-        shape = tf.concat([[n], tf.shape(self.loc)], axis=0)
+        shape = tf.broadcast_dynamic_shape(tf.shape(self.loc), tf.shape(self.log_scale))
+        shape = tf.concat([[n], shape], axis=0)
         u = random.uniform(shape, _key(seed))
         x = self.loc + tf.exp(self.log_scale) * (tf.math.log(u) - tf.math.log1p(-u))
         return (tf.clip_by_value(tf.floor(x * NUM_BINS), 0.0, NUM_BINS - 1.0) + 0.5) / NUM_BINS  # centres of bins

@@ -267,7 +267,9 @@ class VampPrior(MixturePrior):
             raise InvalidValue(f"data for pseudo-inputs must be finite and lie in [{low}, {high}]")
         values += noise_stddev * np.random.default_rng(seed).standard_normal(values.shape, np.float32)
         if self.bounds is not None:
-            values = high - np.abs(high - (low + np.abs(values - low)))
+            width = high - low
+            folded = np.mod(values - low, 2 * width)
+            values = np.clip(low + np.minimum(folded, 2 * width - folded), low, high)  # but for rounding it is inside
         self.raw_pseudo_inputs.assign(values)
         self.began_as_data = True
 

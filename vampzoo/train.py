@@ -210,6 +210,7 @@ program.define_path("out", None, "another path for evaluation.json; figures/ goe
 _MAX_WORKER_TIMEOUT = 1e6  # seconds; Python's timer takes no more than some 10^9
 
 # Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.
+_PLACES = ("data_dir", "manual_dir", "data_file")  # where the data is
 _NOT_RECORDED = ("run_dir", "overwrite", "out", "worker_timeout")
 
 
@@ -378,11 +379,18 @@ def recorded_flags():
     for group in (_DATA, _MODEL, _TRAINING, _RUN, _EVALUATION):
         for flag in FLAGS.flags_by_module_dict()[group]:
             if flag.value is not None and flag.name not in _NOT_RECORDED:
-                lines.append(line := flag.serialize())
+                lines.append(line := _recorded(flag))
                 # What reads the file takes its lines, without the spaces around them.
                 if [text.strip() for text in line.splitlines()] != [line]:
                     raise InvalidValue(f"--{flag.name} may not hold line breaks nor end in spaces: {flag.value!r}")
     return "\n".join(lines) + "\n"
+
+
+def _recorded(flag):
+    """A flag's line; of where the data is the whole path, for the file may be read from another folder."""
+    if flag.name in _PLACES and "://" not in flag.value:
+        return f"--{flag.name}={os.path.abspath(flag.value)}"
+    return flag.serialize()
 
 
 def cli():

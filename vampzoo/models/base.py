@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import memory, random
-from vampzoo.config import ModelConfig
+from vampzoo.config import LIKELIHOODS, MAX_IMPORTANCE_SAMPLES, ModelConfig
 from vampzoo.errors import InvalidValue
 from vampzoo.models import components, images, notebook, saving
 from vampzoo.models.fitting import ElboModel
@@ -20,6 +20,27 @@ from vampzoo.models.importance import compiled_importance_estimate
 def repeat_rows(t, num_samples):
     """[B, ...] -> [B k, ...], each row k times."""
     return t if num_samples == 1 else tf.repeat(t, num_samples, axis=0)
+
+
+def _check_prior(prior, latent_size, image_shape):
+    """Refuses a prior over latents, or with pseudo-inputs, of another size, which TensorFlow might broadcast."""
+    size = getattr(prior, "latent_size", latent_size)  # that of a VampPrior is its encoder's
+    if size != latent_size:
+        raise InvalidValue(f"the prior is over {size} latents, and the encoder has {latent_size}")
+    shape = getattr(prior, "event_shape", None)
+    if shape is not None and not getattr(prior, "covariates", ()) and tuple(shape) != tuple(image_shape):
+        raise InvalidValue(f"the prior's pseudo-inputs have the shape {tuple(shape)}, and images {tuple(image_shape)}")
+
+
+def _check_decoder(p_x, likelihood, image_shape):
+    """Refuses a network whose outputs are not the parameters of a likelihood of such images."""
+    outputs = getattr(p_x, "outputs", None)  # which Keras knows of functional models alone
+    if not outputs:
+        return
+    shapes = [tuple(output.shape[1:]) for output in outputs]
+    wanted = [image_shape] * (1 if likelihood == "bernoulli" else 2)
+    if shapes != wanted:
+        raise InvalidValue(f"p_x gives {shapes} for each image, and the likelihood {likelihood} takes {wanted}")
 
 
 class LatentVariableModel(ElboModel):
@@ -33,6 +54,10 @@ class LatentVariableModel(ElboModel):
         prior_encoder: the network of q(top layer | x), which a VampPrior evaluates at its pseudo-inputs.
         likelihood: one of `vampzoo.config.LIKELIHOODS`.
         image_shape: (H, W, C).
+        p_x: the network whose output are the likelihood's parameters, to check its shape; None: not known.
+
+    Raises:
+        InvalidValue: if the sizes of the prior or of p_x's output are not those of the latents and images.
     """
 
     title = ""  # name of the preset or run, of its data, and its folder: `vampzoo.load` sets them
@@ -43,8 +68,11 @@ class LatentVariableModel(ElboModel):
 
     importance_chunk = 1000  # samples of one image evaluated at once: bounds the memory; other chunks are other draws
 
-    def __init__(self, *, latent_sizes, prior, prior_encoder, likelihood, image_shape, name):
+    def __init__(self, *, latent_sizes, prior, prior_encoder, likelihood, image_shape, name, p_x=None):
         super().__init__(name=name)
+        _check_prior(prior, next(iter(latent_sizes.values())), image_shape)
+        if p_x is not None and likelihood in LIKELIHOODS:
+            _check_decoder(p_x, likelihood, tuple(image_shape))
         self.latent_sizes = dict(latent_sizes)
         self.prior_layer = prior
         self.prior_encoder = prior_encoder
@@ -221,10 +249,12 @@ class LatentVariableModel(ElboModel):
             NumPy [B], nats: a lower bound in expectation, tight as S grows.
 
         Raises:
-            InvalidValue: for num_samples < 1, or no images.
+            InvalidValue: for num_samples < 1 or more than 2^31 - 1, or no images.
         """
         if num_samples < 1:
             raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
+        if num_samples > MAX_IMPORTANCE_SAMPLES:
+            raise InvalidValue(f"num_samples may be at most {MAX_IMPORTANCE_SAMPLES}, got {num_samples}")
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model and must not be exported.
         compiled = self.__dict__.setdefault("_compiled_importance_estimates", {})
         how = jit_compile, self.importance_chunk  # which a graph holds as a number

@@ -35,6 +35,7 @@ class DeepVAE(LatentVariableModel):
             likelihood=likelihood,
             image_shape=q_z1.input.shape[1:],
             name=name,
+            p_x=p_x if type(self).p_x is DeepVAE.p_x else None,
         )
         self.q_z1_network = q_z1
         self.q_z2_network = q_z2

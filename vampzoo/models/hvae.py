@@ -36,6 +36,7 @@ class HVAE(LatentVariableModel):
             likelihood=likelihood,
             image_shape=q_z2.input.shape[1:],
             name=name,
+            p_x=p_x if type(self).p_x is HVAE.p_x else None,
         )
         self.q_z2_network = q_z2
         self.q_z1_features = q_z1_features

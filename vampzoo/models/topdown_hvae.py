@@ -67,6 +67,7 @@ class TopDownHVAE(LatentVariableModel):
             likelihood=likelihood,
             image_shape=q_top.input.shape[1:],
             name=name,
+            p_x=p_x if type(self).p_x is TopDownHVAE.p_x else None,
         )
         self.q_top_network = q_top
         self.q_features = q_features

@@ -26,6 +26,7 @@ class VAE(LatentVariableModel):
             likelihood=likelihood,
             image_shape=q_z.input.shape[1:],
             name=name,
+            p_x=p_x if type(self).p_x is VAE.p_x else None,
         )
         self.q_z_network = q_z
         self.p_x_network = p_x

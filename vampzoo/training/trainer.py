@@ -49,7 +49,7 @@ class Trainer:
 
     Raises:
         InvalidValue: if the pseudo-inputs are to come from fewer training images than there are components, or if there is
-            nothing for dropout to leave out.
+            nothing for dropout to leave out, or no pseudo-inputs for `pseudo_inputs_from_data`.
         RunFolderError: if no checkpoint of an old run can be read.
     """
 
@@ -75,12 +75,14 @@ class Trainer:
         self.checkpoint_seconds = checkpoint_seconds
         self.image_epochs = image_epochs
         self.strategy = strategy = strategy or tf.distribute.get_strategy()
-        if pseudo_input_chunk and not tf.config.list_logical_devices("GPU"):
-            jit_compile = False
         self.workers = Workers(strategy)
         self.workers.wait()  # the one that writes has made the folder before any other looks into it
         with memory_errors_explained(), strategy.scope():
             self._create_model(pseudo_input_chunk)
+        prior = self.model.prior_layer
+        in_chunks = prior.has_pseudo_inputs and 0 < pseudo_input_chunk < prior.num_components
+        if in_chunks and not tf.config.list_logical_devices("GPU"):
+            jit_compile = False
         self.steps = TrainingSteps(
             self.model,
             self.optimizer,
@@ -128,6 +130,11 @@ class Trainer:
         prior = self.model.prior_layer
         if pseudo_input_chunk:
             prior.chunk_size = pseudo_input_chunk  # other priors have no use for it
+        if config.pseudo_inputs_from_data and not prior.has_pseudo_inputs:
+            raise InvalidValue(
+                "--pseudo_inputs_from_data is for a VampPrior, and this prior has no pseudo-inputs: leave it out, or give "
+                "--nopseudo_inputs_from_data"
+            )
         if config.pseudo_inputs_from_data or not given:
             prior.start_at_examples(self.dataset.train, config.seed, config.pseudo_inputs_from_data)
         steps_per_epoch = -(-len(self.dataset.train) // config.batch_size)
