@@ -41,7 +41,7 @@ flags.DEFINE_boolean(
     module_name=_GROUP,
 )
 
-_LOCAL_FLAGS = ("--data_dir=", "--manual_dir=", "--data_file=", "--run_dir=")  # paths of the machine that trained
+_LOCAL_FLAGS = tuple(f"--{name}=" for name in (*files.DATA_PLACES, "run_dir"))  # paths of the machine that trained
 
 
 def main(argv):

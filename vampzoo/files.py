@@ -27,6 +27,8 @@ CHECKSUMS = "SHA256SUMS"  # a folder that has it is sealed: nothing is written i
 # What an export writes anew into a preset's own folder; the weights of an older version's presets stood there, too.
 RENEWED = (CONFIG, "metrics.json", "README.md", "samples.png", "train.flags", CHECKSUMS, WEIGHTS)
 
+DATA_PLACES = ("data_dir", "manual_dir", "data_file")  # flags of the programs that say where the data is
+
 TEMPORARY_PREFIX = ".writing."  # of what is being written; what still has it was left by a kill
 
 

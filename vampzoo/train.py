@@ -210,7 +210,6 @@ program.define_path("out", None, "another path for evaluation.json; figures/ goe
 _MAX_WORKER_TIMEOUT = 1e6  # seconds; Python's timer takes no more than some 10^9
 
 # Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.
-_PLACES = ("data_dir", "manual_dir", "data_file")  # where the data is
 _NOT_RECORDED = ("run_dir", "overwrite", "out", "worker_timeout")
 
 
@@ -388,7 +387,7 @@ def recorded_flags():
 
 def _recorded(flag):
     """A flag's line; of where the data is the whole path, for the file may be read from another folder."""
-    if flag.name in _PLACES and "://" not in flag.value:
+    if flag.name in files.DATA_PLACES and "://" not in flag.value:
         return f"--{flag.name}={os.path.abspath(flag.value)}"
     return flag.serialize()
 

@@ -54,11 +54,8 @@ class RunFolderError(VampzooError, RuntimeError):
     """The run folder cannot be used as asked; the message says why and what to do."""
 
 
-PLACES = ("data_dir", "manual_dir", "data_file")  # flags of vampzoo.train that say where the data is
-
-
 def places_of_data(path):
-    """Where a run found its data, as its train.flags say: {flag's name: path}, of `PLACES`.
+    """Where a run found its data, as its train.flags say: {flag's name: path}, of `files.DATA_PLACES`.
 
     Folders that are not there any more are left out: the data may have come to another. The last value of a flag counts.
 
@@ -69,7 +66,9 @@ def places_of_data(path):
     lines = flags.read_text().splitlines() if flags.is_file() else []
     given = dict(line.strip().removeprefix("--").split("=", 1) for line in lines if "=" in line)
     return {
-        name: given[name] for name in PLACES if name in given and (name == "data_file" or os.path.isdir(given[name]))
+        name: given[name]
+        for name in files.DATA_PLACES
+        if name in given and (name == "data_file" or os.path.isdir(given[name]))
     }
 
 
