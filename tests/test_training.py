@@ -302,13 +302,6 @@ def test_an_objective_that_does_not_exist_is_refused(field, valid):
         tiny_run.training_config(**{field: "ELBO"})
 
 
-@pytest.mark.parametrize("prior", ["standard", "mog"])
-def test_a_prior_without_pseudo_inputs_takes_none_from_data(tmp_path, prior):
-    config = tiny_run.training_config(epochs=1, pseudo_inputs_from_data=True)
-    trainer = tiny_run.trainer(tmp_path, model=tiny_run.model_config(prior=prior), config=config)
-    assert not hasattr(trainer.model.prior_layer, "pseudo_inputs")
-
-
 def test_seed_decides(tmp_path):
     runs = []
     for i, seed in enumerate((0, 1)):
