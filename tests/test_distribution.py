@@ -68,7 +68,7 @@ def test_two_processes_train_and_evaluate_batch_normalisation(tmp_path):
     images = (np.random.default_rng(0).random([48, 4, 4]) < 0.3).astype(np.float32)
     np.savez(tmp_path / "images.npz", train=images[:32], validation=images[32:40], test=images[40:])
     arguments = ["--dataset=npz", f"--data_file={tmp_path / 'images.npz'}", "--model=pixel_hvae", "--num_components=3"]
-    arguments += ["--epochs=2", "--batch_size=8", "--warmup_epochs=1", "--num_samples=7", "--ema_momentum=0.9"]
+    arguments += ["--epochs=1", "--batch_size=8", "--warmup_epochs=1", "--num_samples=7", "--ema_momentum=0.9"]
     arguments += ["--image_epochs=1", "--checkpoint_seconds=0", "--strategy=multi_worker", "--nojit_compile"]
     arguments += [f"--run_dir={tmp_path / 'run'}"]
     ports = child_runs.free_ports(2)

@@ -10,7 +10,7 @@ import pytest
 
 # 1 runs the long forms: a hundred kills, two thousand epochs.
 FULL = os.environ.get("VAMPZOO_FULL_TESTS") == "1"
-NUM_KILLS = 100 if FULL else 6
+NUM_KILLS = 100 if FULL else 3
 
 
 def wait_for(condition, process, seconds=240):

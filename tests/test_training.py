@@ -99,7 +99,7 @@ def test_resumed_run_is_the_uninterrupted_one(tmp_path, changes):
 
 @pytest.mark.parametrize("ema_momentum", [0.0, 0.9])
 def test_resumed_run_has_the_statistics_of_batch_normalisation(tmp_path, ema_momentum):
-    assert_resumed_is_uninterrupted(tmp_path, PIXEL_HVAE, {"ema_momentum": ema_momentum}, SQUARE_IMAGES)
+    assert_resumed_is_uninterrupted(tmp_path, PIXEL_HVAE, {"ema_momentum": ema_momentum, "epochs": 3}, SQUARE_IMAGES)
 
 
 def assert_resumed_is_uninterrupted(tmp_path, model, changes, data=None):

@@ -85,7 +85,14 @@ def test_dead_components_are_on_the_card():
 @pytest.mark.parametrize(
     ("setting", "text"),
     [
-        ({"learning_rate_decay_epochs": 340}, "learning rate falling to 0 over 340 epochs"),
+        (
+            {"learning_rate": 1e-4, "learning_rate_decay_epochs": 340},
+            "learning rate 0.0001 falling to 0 over 340 epochs",
+        ),
+        ({"learning_rate": 4e-3}, "learning rate 0.004"),
+        ({"batch_size": 200}, "batches of 200"),
+        ({"warmup_epochs": 5}, "warm-up over 5 epochs"),
+        ({"patience": 7}, "patience of 7 epochs"),
         ({"optimizer": "adam"}, "Adam on gradients that are not normalised"),
         ({"weight_decay": 0.3}, "weight_decay 0.3"),
         ({"objective": "iwae", "objective_samples": 5, "one_sample_epochs": 7}, "of 5 samples after 7 epochs of one"),

@@ -25,7 +25,7 @@ program.define_path("run_dir", None, "run folder, preset folder, preset name or 
 program.define_path("zoo_dir", None, "where preset names are looked for: a folder or hf://OWNER", module_name=_GROUP)
 program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: the run's)", module_name=_GROUP)
 program.define_path(
-    "manual_dir", None, "folder with source files that so need no download (default: the run's)", module_name=_GROUP
+    "manual_dir", None, "folder with source files, which then need no download (default: the run's)", module_name=_GROUP
 )
 program.define_path("data_file", None, "for a run on --dataset=npz: the file (default: the run's)", module_name=_GROUP)
 flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "which images", module_name=_GROUP)

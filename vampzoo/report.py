@@ -3,8 +3,8 @@
     python -m vampzoo.report --run_dir=runs/my_run
 
 vampzoo.evaluate writes the same page, report.html, into a run folder. The page of a run shows images of its dataset, if that
-is found where the run found it: mind its licence before you pass the page on. The page of a preset shows none, be
-it as pseudo-inputs.
+is found where the run found it: mind its licence before you pass the page on. The page of a preset shows none,
+not even as pseudo-inputs.
 """
 
 import csv

@@ -54,7 +54,7 @@ flags.DEFINE_list(
     "train_flags", [], "further flags of vampzoo.train, such as --epochs=50,--patience=10", module_name=_HOW
 )
 program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_HOW)
-program.define_path("manual_dir", None, "folder with source files that so need no download", module_name=_HOW)
+program.define_path("manual_dir", None, "folder with source files, which then need no download", module_name=_HOW)
 program.define_path("zoo_dir", None, "folder of the presets, of which tables are made", module_name=_HOW)
 
 _PAPERS = tuple(name for name in datasets.DATASETS if name != "glyphs")

@@ -27,7 +27,7 @@ flags.DEFINE_string(
     "dataset", None, f"{', '.join(datasets.DATASETS)}; npz (a file of yours); or tfds:NAME", module_name=_DATA
 )
 program.define_path("data_dir", None, "folder of prepared TFDS datasets (default: TFDS's own)", module_name=_DATA)
-program.define_path("manual_dir", None, "folder with source files that so need no download", module_name=_DATA)
+program.define_path("manual_dir", None, "folder with source files, which then need no download", module_name=_DATA)
 program.define_path(
     "data_file", None, "for --dataset=npz: arrays train, and optionally validation and test", module_name=_DATA
 )

@@ -61,7 +61,7 @@ class AnnealedImportanceSampling:
     def __init__(self, model, steps=200, jit_compile=True):
         self.model = model
         self.steps = steps
-        self._run = tf.function(self._walk, jit_compile=jit_compile)
+        self._run = tf.function(self._walk, jit_compile=jit_compile, autograph=False)
 
     def __call__(self, x, seed, prior_parameters, proposal=None):
         """Log-weights of the chains: log of the mean of exp of a row is the estimate.

@@ -38,23 +38,26 @@ class DatasetElbo:
         num_batches = max(1, -(-self.num_images // rows))  # fewer may do, where a batch is an image or two
         images = tf.constant(images)
 
-        @tf.function(jit_compile=jit_compile)
+        @tf.function(jit_compile=jit_compile, autograph=False)
         def batch_terms(x, noise, prior_parameters):
             terms = model.elbo_terms(x, noise, prior_parameters, num_samples=num_samples)  # of [B k]
             terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, num_samples]), terms)  # [B, k]
             means = [tf.reduce_mean(t, axis=1) for t in (terms.distortion, *terms.rates.values())]
             return tf.stack([*means, objectives.importance_bound(terms.log_weight, axis=1)], axis=1)  # [B, 1 + L + 1]
 
-        @tf.function
+        @tf.function(autograph=False)
         def all_terms(seed):
-            prior_parameters = tf.function(model.prior_parameters, jit_compile=jit_compile)()
-            result = tf.TensorArray(tf.float32, num_batches)
-            for i in tf.range(num_batches):
+            prior_parameters = tf.function(model.prior_parameters, jit_compile=jit_compile, autograph=False)()
+
+            def of_batch(i):
                 x = tf.gather(images, tf.minimum(i * rows + tf.range(rows), self.num_images - 1))  # [B, H, W, C]
                 noise = model.draw_noise(rows * num_samples, random.fold_in(seed, i))  # [B k, M] a layer
                 terms = map_rows(lambda x, noise: batch_terms(x, noise, prior_parameters), x, noise)
-                result = result.write(i, tf.ensure_shape(terms, [rows, None]))
-            return result.concat()[: self.num_images]  # [N, 1 + L + 1]
+                return tf.ensure_shape(terms, [rows, len(self.names)])
+
+            signature = tf.TensorSpec([rows, len(self.names)], tf.float32)
+            batches = tf.map_fn(of_batch, tf.range(num_batches), fn_output_signature=signature, parallel_iterations=1)
+            return tf.reshape(batches, [-1, len(self.names)])[: self.num_images]  # [N, 1 + L + 1]
 
         self._all_terms = all_terms
 
@@ -158,7 +161,7 @@ def variances_of_means(model, images, num_samples=10, seed=0, batch_size=500):
         if number < 2:
             raise InvalidValue(f"active units need at least 2 {what}, got {number}: one has no variance")
 
-    @tf.function
+    @tf.function(autograph=False)
     def batch_moments(x, seed):
         draws = []
         for s in range(num_samples):

@@ -42,7 +42,7 @@ class Refiner:
         # The gradients change as the bound is climbed: an average over 100 steps is long enough.
         self._optimizer = keras.optimizers.Adam(schedule, beta_2=0.99)
         self._optimizer.build(self._variables)
-        self._fit = tf.function(self._climb, jit_compile=jit_compile)
+        self._fit = tf.function(self._climb, jit_compile=jit_compile, autograph=False)
 
     def __call__(self, x, seed, prior_parameters):
         """The `NoiseProposal` of each image.
@@ -60,11 +60,13 @@ class Refiner:
     def _climb(self, x, noise, prior_parameters):
         for variable in (*self._variables, *self._optimizer.variables):
             variable.assign(tf.zeros_like(variable))
-        step = tf.constant(0)
-        while step < self.steps:
+
+        def next_step(step):
             draws = {name: n[step] for name, n in noise.items()}  # [k, M] each
             self._optimizer.apply(self._gradients(x, draws, prior_parameters), self._variables)
-            step += 1
+            return (step + 1,)
+
+        tf.while_loop(lambda step: step < self.steps, next_step, (tf.constant(0),))
         return tf.nest.map_structure(tf.convert_to_tensor, self._parameters).inflated(INFLATION)
 
     def _gradients(self, x, draws, prior_parameters):

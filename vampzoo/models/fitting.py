@@ -18,7 +18,7 @@ import tensorflow as tf
 from vampzoo import objectives, optimizers, random
 from vampzoo.config import LIKELIHOODS, OBJECTIVES
 from vampzoo.errors import InvalidValue
-from vampzoo.networks.layers import every_layer
+from vampzoo.networks.layers import batch_normalizations
 
 # What a seed is folded with, so that no two uses of it share a stream.
 NOISE, BINARISATION, EVALUATION_NOISE, EVALUATION_BINARISATION = range(100, 104)
@@ -190,7 +190,7 @@ class ElboModel(keras.Model):
             return super().evaluate(*args, **kwargs)
 
     def make_train_function(self, force=False):
-        if self.distribute_strategy.num_replicas_in_sync > 1 and self._normalises_batches():
+        if self.distribute_strategy.num_replicas_in_sync > 1 and batch_normalizations(self):
             raise InvalidValue(
                 "fit does not share the moving statistics of batch normalisation between replicas; vampzoo.training.Trainer "
                 "and python -m vampzoo.train do"
@@ -200,17 +200,15 @@ class ElboModel(keras.Model):
                 if not self.optimizer.built:
                     self.optimizer.build(self.trainable_variables)
             # With several replicas the update must talk to the others, which XLA cannot.
-            compiled = functools.partial(tf.function, jit_compile=True) if self._fitting.jit_compile else lambda f: f
             if self.distribute_strategy.num_replicas_in_sync == 1:
-                self.__dict__["_training_values"] = compiled(functools.partial(self._step, self._gradients))
+                self.__dict__["_training_values"] = self._compiled(functools.partial(self._step, self._gradients))
             else:
-                self.__dict__["_training_values"] = functools.partial(self._step, compiled(self._gradients))
+                self.__dict__["_training_values"] = functools.partial(self._step, self._compiled(self._gradients))
         return super().make_train_function(force)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
-            compiled = functools.partial(tf.function, jit_compile=True) if self._fitting.jit_compile else lambda f: f
-            self.__dict__["_evaluation_values"] = compiled(self._evaluated)
+            self.__dict__["_evaluation_values"] = self._compiled(self._evaluated)
         return super().make_test_function(force)
 
     def train_step(self, data):
@@ -221,8 +219,8 @@ class ElboModel(keras.Model):
         x, noise = self._draw(_only_images(data), EVALUATION_NOISE, EVALUATION_BINARISATION)
         return self._report(self._evaluation_values(x, noise))
 
-    def _normalises_batches(self):
-        return any(isinstance(layer, keras.layers.BatchNormalization) for layer in every_layer(self))
+    def _compiled(self, function):
+        return tf.function(function, jit_compile=True, autograph=False) if self._fitting.jit_compile else function
 
     # === A step ===
 

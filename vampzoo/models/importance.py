@@ -57,15 +57,16 @@ def importance_estimate(
         x_i = tf.ensure_shape(x[i : i + 1], [1, *model.image_shape])  # [1, H, W, C]
         of_image = None if proposal is None else proposal.rows(i, i + 1)
         image_seed = random.fold_in(seed, first_index + i)
-        # log sum_s w_s and log sum_s w_s^2 of the samples so far, [2]
-        totals = tf.fill([2], -np.inf)
-        for c in tf.range(num_chunks):
+
+        def with_chunk(c, totals):
+            """`totals`: log sum_s w_s and log sum_s w_s^2 of the samples before, [2]."""
             noise = model.draw_noise(chunk, random.fold_in(image_seed, c))  # {layer: [chunk, M]}
             log_w = log_weights(x_i, noise, parameters, of_image)  # [chunk]
             log_w = tf.where(c * chunk + tf.range(chunk) < num_samples, log_w, -np.inf)
             of_chunk = tf.reduce_logsumexp(tf.stack([log_w, 2 * log_w]), axis=1)  # [2]
-            totals = tf.reduce_logsumexp(tf.stack([totals, of_chunk]), axis=0)  # [2]
-        return totals
+            return c + 1, tf.reduce_logsumexp(tf.stack([totals, of_chunk]), axis=0)  # [2]
+
+        return tf.while_loop(lambda c, _: c < num_chunks, with_chunk, (tf.constant(0), tf.fill([2], -np.inf)))[1]
 
     totals = tf.map_fn(one_image, tf.range(tf.shape(x)[0]), fn_output_signature=tf.float32, parallel_iterations=1)
     log_sum, log_sum_of_squares = totals[:, 0], totals[:, 1]  # [B] each
@@ -87,9 +88,9 @@ def compiled_importance_estimate(model, jit_compile=True, map_rows=on_one_device
         A function (x [B, H, W, C], num_samples, seed [2], first_index, prior_parameters, proposal=None) ->
         `ImportanceEstimate`.
     """
-    log_weights = tf.function(model.log_weights, jit_compile=jit_compile)
+    log_weights = tf.function(model.log_weights, jit_compile=jit_compile, autograph=False)
 
-    @tf.function(reduce_retracing=True)  # of batches that differ in size
+    @tf.function(reduce_retracing=True, autograph=False)  # of batches that differ in size
     def estimate(x, num_samples, seed, first_index, prior_parameters, proposal=None):
         def rows(x, index, proposal=None):
             estimate = importance_estimate(

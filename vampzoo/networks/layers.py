@@ -164,3 +164,8 @@ def every_layer(layer):
 
     visit(layer)
     return list(found.values())
+
+
+def batch_normalizations(layer):
+    """The layers among `every_layer` that have moving statistics of the batches."""
+    return [part for part in every_layer(layer) if isinstance(part, keras.layers.BatchNormalization)]

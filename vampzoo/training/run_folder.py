@@ -6,7 +6,10 @@ checkpoints/         the two latest states of the training
 model.weights.h5     the best weights so far by what --selection names, of validation images
 history.csv          a row an epoch
 tensorboard/         event files
+training.json        how the training ended
 evaluation.json, figures/   written at the end; of another split evaluation_validation.json, figures/validation/
+evaluation.partial.*        what an interrupted evaluation keeps
+report.html          all of it on one page
 
 Nothing else in it is ever deleted: --overwrite removes these by name, and only if config.json is that of a run.
 """

@@ -10,12 +10,11 @@ a CPU and the same whether XLA is used or not.
 import contextlib
 import functools
 
-import keras
 import tensorflow as tf
 
 from vampzoo import objectives, optimizers, random
 from vampzoo.models.fitting import losses_and_terms
-from vampzoo.networks.layers import every_layer
+from vampzoo.networks.layers import batch_normalizations
 from vampzoo.training.dropout import UnitDropout
 
 # What a seed is folded with, so that no two uses of the run's seed share a stream.
@@ -72,12 +71,12 @@ class TrainingSteps:
         self._images = tf.constant(images)
         self._seed = random.key(seed)
         self._dynamic = dynamic
-        self._norms = [layer for layer in every_layer(model) if isinstance(layer, keras.layers.BatchNormalization)]
+        self._norms = batch_normalizations(model)
         replicas = strategy.num_replicas_in_sync
         self._rows = -(-self.batch_size // replicas)  # images of a replica; the last one may be padded
         self._padding = self._rows * replicas - self.batch_size
         # What XLA compiles: with one replica the whole step; with more, the update must talk to the other replicas.
-        compiled = functools.partial(tf.function, jit_compile=jit_compile)
+        compiled = functools.partial(tf.function, jit_compile=jit_compile, autograph=False)
         if replicas == 1:
             self._replica_step = compiled(functools.partial(self._step, self._gradients))
             self._replica_statistics = compiled(self._update_statistics)
@@ -98,15 +97,18 @@ class TrainingSteps:
         """
         return self._run(epoch, first, last, beta, sums, self._samples_in(int(epoch)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def _run(self, epoch, first, last, beta, sums, num_samples):
         """`run`, with k as a Python integer: each has a graph of its own."""
         order = random.permutation(self.num_images, random.fold_in(self._seed, ORDER, epoch))  # [N]
-        for step in tf.range(first, last):
+
+        def next_step(step, sums):
             x, weights, noise, masks = self._global_batch(order, epoch, step, num_samples)
             replica_sums = self.strategy.run(self._on_replica, args=(x, weights, noise, masks, beta))
-            sums += tf.cast(self.strategy.reduce(tf.distribute.ReduceOp.SUM, replica_sums, axis=None), tf.float64)
-        return sums
+            of_step = self.strategy.reduce(tf.distribute.ReduceOp.SUM, replica_sums, axis=None)
+            return step + 1, sums + tf.cast(of_step, tf.float64)
+
+        return tf.while_loop(lambda step, _: step < last, next_step, (first, sums))[1]
 
     def estimate_statistics(self, epoch):
         """Gives batch normalisation the statistics that the weights as they are now produce.
@@ -121,13 +123,18 @@ class TrainingSteps:
         if self._norms:
             self._estimate_statistics(tf.constant(epoch), self._samples_in(epoch))
 
-    @tf.function
+    @tf.function(autograph=False)
     def _estimate_statistics(self, epoch, num_samples):
         order = random.permutation(self.num_images, random.fold_in(self._seed, ORDER, epoch))  # [N]
-        for step in tf.range(min(self.steps_per_epoch, MAX_STATISTICS_STEPS)):
+
+        def next_step(step):
             x, _, noise, _ = self._global_batch(order, epoch, step, num_samples)
             kept = tf.cast(step, tf.float32) / tf.cast(step + 1, tf.float32)  # share of the batches before, for a mean
             self.strategy.run(self._statistics_on_replica, args=(x, noise, kept))
+            return (step + 1,)
+
+        num_steps = min(self.steps_per_epoch, MAX_STATISTICS_STEPS)
+        tf.while_loop(lambda step: step < num_steps, next_step, (tf.constant(0),))
         self._share_statistics()
 
     def share_statistics(self):
@@ -139,7 +146,7 @@ class TrainingSteps:
         if self._norms and self.strategy.num_replicas_in_sync > 1:
             self._share_statistics()
 
-    @tf.function
+    @tf.function(autograph=False)
     def _share_statistics(self):
         def of_replica():
             return [tf.identity(weight.value) for weight in statistics]

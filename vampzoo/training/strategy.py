@@ -70,7 +70,9 @@ class Workers:
         self.num = max(1, self.num)
         self.is_chief = self.num == 1 or resolver.task_id == 0
         self._gather = tf.function(
-            lambda row: strategy.gather(strategy.run(tf.identity, args=(row,)), axis=0), reduce_retracing=True
+            lambda row: strategy.gather(strategy.run(tf.identity, args=(row,)), axis=0),
+            reduce_retracing=True,
+            autograph=False,
         )
         host, _, _ = resolver.cluster_spec().task_address("worker", 0).rpartition(":") if self.num > 1 else ("", "", "")
         self._chief = host.strip("[]")

@@ -9,7 +9,7 @@ import math
 import re
 
 from vampzoo import datasets
-from vampzoo.config import MODEL_TITLES
+from vampzoo.config import MODEL_TITLES, TrainingConfig
 from vampzoo.errors import InvalidValue
 from vampzoo.zoo import preset_folder
 
@@ -205,16 +205,27 @@ def _training(metrics, config):
     )
 
 
+PAPER_LEARNING_RATES = (1e-4, 5e-4)  # the grid of section 5.1
+
+
 def _departures(training):
     """What the paper's models were not trained with."""
-    used = []
+    usual, used = TrainingConfig(), []
+    for name, text in (
+        ("batch_size", "batches of {}"),
+        ("warmup_epochs", "warm-up over {} epochs"),
+        ("patience", "patience of {} epochs"),
+    ):
+        if (value := training.get(name, getattr(usual, name))) != getattr(usual, name):
+            used.append(text.format(value))
+    rate, falling = training.get("learning_rate", usual.learning_rate), training.get("learning_rate_decay_epochs")
+    if falling or rate not in PAPER_LEARNING_RATES:
+        used.append(f"learning rate {rate:g}" + (f" falling to 0 over {falling} epochs" if falling else ""))
     if training.get("objective") == "iwae":
         after = f" after {first} epochs of one" if (first := training.get("one_sample_epochs")) else ""
         used.append(f"importance-weighted objective of {training['objective_samples']} samples{after}")
     names = ("weight_decay", "ema_momentum", "q_dropout", "p_dropout")
     used += [f"{name} {training[name]:g}" for name in names if training.get(name)]
-    if epochs := training.get("learning_rate_decay_epochs"):
-        used.append(f"learning rate falling to 0 over {epochs} epochs")
     if training.get("optimizer") == "adam":
         used.append("Adam on gradients that are not normalised")
     return f"Not as in the paper: {', '.join(used)}. " if used else ""

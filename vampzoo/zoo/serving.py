@@ -193,7 +193,7 @@ def export(model, folder, name):
     signatures = served.signatures()
     for signature, (function, specs) in signatures.items():
         # ExportArchive traces without AutoGraph, which the loops over samples need: a function of our own inside it has it.
-        archive.add_endpoint(signature, tf.function(function), specs)
+        archive.add_endpoint(signature, tf.function(function, autograph=False), specs)
     try:
         with files.path_without_patterns(folder.parent) as parent:
             archive.write_out(f"{parent}/{folder.name}", verbose=False)
