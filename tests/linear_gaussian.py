@@ -95,7 +95,7 @@ def one_layer(prior="standard", widened=1.0, shifted=0.0):
     weight = gain[:, None] * ROWS  # W
     to_z = ROWS.T * of_y
     q_z = gaussian_network([keras.Input(SHAPE)], [to_z], shifted - BIAS @ to_z, widened * variance, from_image=True)
-    model = LinearVAE(q_z=q_z, p_x=image_network([M], [weight]), prior=make_prior(prior), likelihood="bernoulli")
+    model = LinearVAE(q_z=q_z, p_x=image_network([M], [weight]), prior=make_prior(prior), likelihood="gaussian")
     return model, weight, BIAS, NOISE**2 * np.eye(D)
 
 
@@ -123,7 +123,7 @@ def two_layers(prior="standard", widened=1.0, shifted=0.0):
         p_z1=gaussian_network([keras.Input((M,))], [np.diag(a_gain)], a, z1_variance),
         p_x=image_network([M, M], [b_gain[:, None] * ROWS, c_gain[:, None] * ROWS]),
         prior=make_prior(prior),
-        likelihood="bernoulli",
+        likelihood="gaussian",
     )
     b_matrix = b_gain[:, None] * ROWS
     covariance = b_matrix.T @ np.diag(z1_variance) @ b_matrix + NOISE**2 * np.eye(D)
@@ -181,7 +181,7 @@ def three_layers(prior="standard", widened=1.0, shifted=0.0):
         state_maps=[linear_network(rows) for rows in np.split(rotation, 3)],
         p_x=image_network([3 * M], [of_state(b3, b2, b1) @ ROWS]),
         prior=make_prior(prior),
-        likelihood="bernoulli",
+        likelihood="gaussian",
     )
     covariance = ROWS.T @ np.diag(h2**2 * z2_variance + b1**2 * z1_variance) @ ROWS + NOISE**2 * np.eye(D)
     return model, t[:, None] * ROWS, t0 @ ROWS + BIAS, covariance

@@ -104,3 +104,23 @@ def test_save_and_load(tmp_path, learn):
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(loaded(z), expected)
     assert loaded.prior.covariates == (BATCHES, LABELS) and loaded.prior.learn_covariates == learn
+
+
+def test_keras_seed_decides_covariates_that_are_drawn():
+    def drawn():
+        keras.utils.set_random_seed(7)
+        return np.concatenate(prior(learn_covariates=False, seed=None).pseudo_covariates, axis=1)
+
+    np.testing.assert_array_equal(drawn(), drawn())
+
+
+def test_examples_keep_their_own_covariates():
+    x = np.zeros([20, GENES], np.float32)
+    data = priors.VampPriorData(K, (GENES,), covariates=(BATCHES, LABELS), bounds=None)
+    with pytest.raises(InvalidValue, match="rows in the same order"):
+        data.start_at_examples(x, seed=0)
+    with pytest.raises(InvalidValue, match="rows in the same order"):
+        prior(learn_covariates=False).start_at_examples(x, seed=0, from_data=True)
+    for bad in (7.0, -1.0, np.nan):
+        with pytest.raises(InvalidValue, match="one-hot"):
+            data.set_covariates(np.full([K, BATCHES], bad), np.eye(LABELS)[np.zeros(K, int)])

@@ -83,7 +83,7 @@ def test_networks_without_gated_layers_have_nothing_to_leave_out(field):
         return keras.Model(x, [keras.layers.Dense(units)(x) for units in outputs])
 
     networks = {"q_z": network(6, [2, 2]), "p_x": network(2, [6])}
-    model = models.VAE(**networks, prior=priors.StandardNormal(2), likelihood="bernoulli")
+    model = models.VAE(**networks, prior=priors.StandardNormal(2), likelihood="of vectors")
     assert UnitDropout(model).layers == []
     with pytest.raises(ValueError, match=f"{field}=0.1 would leave nothing out.*GatedDense"):
         UnitDropout(model, **{field[0] + "_rate": 0.1})

@@ -1,5 +1,6 @@
 """Evaluation: what evaluation.json says follows from the model alone, not from how the data is cut."""
 
+import functools
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ import tiny_run
 from vampzoo import datasets, evaluation, random
 from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
-from vampzoo.evaluation import report
+from vampzoo.evaluation import report, tightness
 from vampzoo.models import create
 
 CONFIG = ModelConfig(num_components=5, image_shape=(4, 4, 1), hidden_units=8, z1_size=3, z2_size=2)
@@ -150,10 +151,32 @@ def test_training_images_that_are_intensities_are_drawn_once(tmp_path):
 
 
 def test_no_images_have_no_likelihood(model, images):
-    for call in (model.log_likelihood, model.responsibilities, model.component_usage):
+    of_model = (model.elbo, model.log_likelihood, model.responsibilities, model.component_usage)
+    functions = (evaluation.evaluate, evaluation.importance_estimates, tightness.refined_estimates)
+    for call in (*of_model, *(functools.partial(function, model) for function in functions)):
         with pytest.raises(InvalidValue, match="at least one image is needed"):
             call(images[:0])
-    assert model.elbo(images[:0]).shape == (0,)
+
+
+def test_grey_images_have_no_likelihood_under_a_bernoulli(model, images):
+    grey = 0.3 + 0.4 * images
+    functions = (evaluation.evaluate, evaluation.importance_estimates, tightness.refined_estimates)
+    for call in (model.elbo, model.log_likelihood, *(functools.partial(function, model) for function in functions)):
+        with pytest.raises(InvalidValue, match="grey values have no likelihood under a Bernoulli"):
+            call(grey)
+    assert model.reconstruct(grey).shape == grey.shape  # which needs no likelihood
+    with pytest.raises(InvalidValue, match="images must lie in"):
+        evaluation.active_units(model, 255 * images)
+
+
+@pytest.mark.parametrize("num_samples", [0, -3, 2**31])
+def test_numbers_of_samples(model, images, num_samples):
+    for function in (evaluation.evaluate, evaluation.importance_estimates, tightness.refined_estimates):
+        with pytest.raises(InvalidValue, match="num_samples m"):
+            function(model, images, num_samples=num_samples)
+    with pytest.raises(InvalidValue, match="steps must be at least 1"):
+        tightness.refined_estimates(model, images, steps=0)
+    np.testing.assert_array_equal(model.log_likelihood(images, np.int64(3)), model.log_likelihood(images, 3))
 
 
 def test_the_importance_chunk_may_be_changed_between_calls(images):

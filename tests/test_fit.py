@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tiny_run
 
-from vampzoo import callbacks, config, models, optimizers, random, zoo
+from vampzoo import callbacks, config, models, optimizers, priors, random, training, zoo
 from vampzoo.errors import InvalidValue
 
 DATA = tiny_run.dataset()
@@ -242,3 +242,73 @@ def test_every_model_fits_and_evaluates(name):
     x = tiny_run.dataset(image_shape=(4, 4, 1)).train[:8]
     assert np.isfinite(model.fit(x, batch_size=4, verbose=0).history["elbo"]).all()
     assert np.isfinite(model.evaluate(x, batch_size=4, verbose=0, return_dict=True)["elbo"])
+
+
+# === Networks of one's own ===
+
+
+def own(encoder_layers=(), regularizer=None):
+    """A VAE whose encoder has these layers before its heads."""
+    x, z = keras.Input(tiny_run.IMAGE_SHAPE), keras.Input((2,))
+    h = keras.layers.Dense(6, activation="relu", kernel_regularizer=regularizer)(keras.layers.Flatten()(x))
+    for layer in encoder_layers:
+        h = layer(h)
+    encoder = keras.Model(x, [keras.layers.Dense(2)(h), keras.layers.Dense(2)(h)])
+    decoder = keras.Model(z, keras.layers.Reshape(tiny_run.IMAGE_SHAPE)(keras.layers.Dense(20)(z)))
+    prior = priors.VampPrior(3, tiny_run.IMAGE_SHAPE)
+    return models.VAE(q_z=encoder, p_x=decoder, prior=prior, likelihood="bernoulli")
+
+
+def test_weight_regularisers_are_in_the_loss(tmp_path):
+    model = own(regularizer=keras.regularizers.L2(0.5))
+    (weight,) = (v for v in model.trainable_variables if v.regularizer)
+    model.compile("adam", jit_compile=False)
+    result = model.evaluate(DATA.test, verbose=0, return_dict=True)
+    penalty = 0.5 * np.sum(np.square(weight))
+    assert result["loss"] == pytest.approx(penalty - result["elbo"], rel=1e-5) and penalty > 0.1
+    before = np.sum(np.square(weight))
+    fit(model, 20)
+    after_fit = np.sum(np.square(weight))
+    config = tiny_run.training_config()
+    folder = training.RunFolder(tmp_path, training.run_config(model, config, {"fingerprint": "0"}))
+    try:
+        training.Trainer(model, config, DATA, folder, image_epochs=0, jit_compile=False).fit()
+    finally:
+        folder.close()
+    assert np.sum(np.square(weight)) < 0.7 * after_fit < 0.5 * before
+
+
+def test_layers_of_an_encoder_know_that_they_train():
+    x, noise = tf.constant(DATA.train[:8]), {"z": tf.zeros([8, 2])}
+    model = own([keras.layers.Dropout(0.9, seed=1)])
+    usual, training, again = (model.elbo_terms(x, noise, training=t).rates["z"] for t in (False, True, False))
+    np.testing.assert_array_equal(usual, again)
+    assert not np.allclose(usual, training)
+    model = own([norm := keras.layers.BatchNormalization(momentum=0.5)])
+    fit(model)
+    assert np.abs(norm.moving_mean).max() > 1e-3
+    moving = np.array(norm.moving_mean)
+    model.elbo(DATA.train[:8])
+    np.testing.assert_array_equal(norm.moving_mean, moving)
+
+
+@pytest.mark.parametrize("how", [{"sample_weight": np.ones(37)}, {"class_weight": {0: 1.0}}])
+def test_weights_of_images_are_refused(how):
+    model = create()
+    model.compile("adam")
+    with pytest.raises(InvalidValue, match=f"{next(iter(how))} cannot be given"):
+        model.fit(DATA.train, **how)
+    if "sample_weight" in how:
+        with pytest.raises(InvalidValue, match="sample_weight cannot be given"):
+            model.evaluate(DATA.train, None, 8, "auto", how["sample_weight"])
+
+
+def test_the_channel_axis_may_come_and_go():
+    model = create()
+    model.compile("adam", jit_compile=False)
+    values = [model.evaluate(x, verbose=0) for x in (DATA.test, DATA.test[..., 0], DATA.test)]
+    np.testing.assert_allclose(values[1:], values[:2], rtol=1e-5)
+    for wrong in (DATA.test[:, :3], DATA.test[..., 0, 0]):
+        with pytest.raises(InvalidValue, match=r"images must have shape \[B, 5, 4, 1\]"):
+            model.evaluate(wrong, verbose=0)
+    np.testing.assert_allclose(model.evaluate(DATA.test, verbose=0), values[0], rtol=1e-5)

@@ -7,6 +7,7 @@ import pytest
 from vampzoo import models, networks, priors
 from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
+from vampzoo.training.precision import compute_dtype
 
 SHAPE = (8, 4, 1)  # that convolutions can halve twice
 
@@ -39,6 +40,15 @@ def test_models_of_the_zoo(tiny_model, tmp_path, fields):
     assert type(loaded) is type(model) and loaded.model_config == model.model_config
     assert loaded.importance_chunk == model.importance_chunk
     np.testing.assert_array_equal(*(m.log_likelihood(x, 5, jit_compile=False) for m in (model, loaded)))
+
+
+def test_a_pixel_model_of_mixed_precision_is_loaded_under_another_policy(tmp_path):
+    with compute_dtype("bfloat16"):
+        model = models.create(ModelConfig(model="pixel_hvae", image_shape=SHAPE, num_components=3, hidden_units=4))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    x = np.random.default_rng(0).integers(0, 2, (3, *SHAPE)).astype(np.float32)
+    np.testing.assert_array_equal(model.elbo(x, seed=1), loaded.elbo(x, seed=1))
 
 
 def test_training_goes_on_where_it_was(tiny_model, tmp_path, binary_images):

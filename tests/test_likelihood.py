@@ -116,3 +116,15 @@ def test_effective_samples_are_those_of_the_weights_over_all_chunks():
     log_weights = np.concatenate([model.elbo_terms(IMAGES[:1], n).log_weight for n in noise])[:20]
     weights = np.exp(log_weights.astype(np.float64) - log_weights.max())
     assert float(estimate.effective_samples[0]) == pytest.approx(weights.sum() ** 2 / (weights**2).sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("level", "num_samples"), [(-3000.0, 500_000), (-147_000.0, 5000)])
+def test_small_chunks_of_images_with_many_pixels_are_not_lost_in_the_sum(level, num_samples):
+    """The weights are all alike, so that the estimate is exact: float32 would not see what a chunk adds."""
+    model, *_ = one_layer()
+    model.importance_chunk = num_samples // 400
+    estimate = importance_estimate(
+        model, IMAGES[:1], num_samples, SEED, log_weights=lambda x, noise, *_: tf.fill([len(noise["z"])], level)
+    )
+    np.testing.assert_allclose(estimate.log_likelihood, level, atol=0.02)
+    np.testing.assert_allclose(estimate.effective_samples, num_samples, rtol=1e-3)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 from vampzoo import distributions, models, priors
 from vampzoo.config import ModelConfig
@@ -232,7 +233,7 @@ def test_bad_arguments(tiny_model, binary_images):
     for component in (-1, 6):
         with pytest.raises(ValueError, match=rf"component must be in \[0, 6\), got {component}"):
             model.sample(1, component=component)
-    with pytest.raises(ValueError, match="component"):
+    with pytest.raises(ValueError, match="the prior StandardNormal has no components: it is no mixture"):
         tiny_model(prior="standard").sample(1, component=0)
     with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
         model.log_likelihood(binary_images, num_samples=0)
@@ -278,3 +279,56 @@ def test_a_subclass_may_make_another_use_of_its_decoder():
 def test_more_samples_than_can_be_counted(tiny_model, binary_images):
     with pytest.raises(InvalidValue, match="may be at most 2147483647"):
         tiny_model().log_likelihood(binary_images, num_samples=3 * 10**9)
+
+
+def test_what_are_no_networks_of_a_vae_is_refused():
+    prior = priors.StandardNormal(5)
+    q_z, p_x = _networks((4, 4, 2))
+    for wrong in (keras.Model(q_z.input, [*q_z.output, q_z.output[0]]), keras.Model(q_z.input, q_z.output[0])):
+        with pytest.raises(InvalidValue, match="q_z must be a functional Keras model with two outputs"):
+            models.VAE(q_z=wrong, p_x=p_x, prior=prior, likelihood="bernoulli")
+    unbuilt = keras.Sequential([keras.layers.Dense(32), keras.layers.Reshape((4, 4, 2))])
+    with pytest.raises(InvalidValue, match="p_x is not built"):
+        models.VAE(q_z=q_z, p_x=unbuilt, prior=prior, likelihood="bernoulli")
+    q_z, p_x = _networks((4, 4), (4, 4))
+    with pytest.raises(InvalidValue, match=r"takes \(4, 4\): give it a channel axis"):
+        models.VAE(q_z=q_z, p_x=p_x, prior=prior, likelihood="bernoulli")
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("hvae", "p_z1"), ("deep_vae", "p_z1"), ("topdown_hvae", "p_layers")])
+def test_p_and_q_of_a_latent_are_over_as_many(tiny_model, kind, factor):
+    model = tiny_model(model=kind, prior="mog")
+    parts = model.networks()
+    network = parts[factor][0] if isinstance(parts[factor], list) else parts[factor]
+    x = keras.Input(network.input.shape[1:])
+    narrow = keras.Model(x, [keras.layers.Dense(1)(x), keras.layers.Dense(1)(x)])
+    parts[factor] = [narrow, *parts[factor][1:]] if isinstance(parts[factor], list) else narrow
+    with pytest.raises(InvalidValue, match="is over 1 latents, and q over"):
+        type(model)(**parts, prior=model.prior_layer, likelihood="bernoulli")
+
+
+def test_a_likelihood_of_ones_own_on_vectors(tmp_path):
+    class Normal(models.VAE):
+        def p_x(self, z, training=False):
+            return tfd.Independent(tfd.Normal(self.p_x_network(z, training=training), 1.0), 1)
+
+    q_z, p_x = _networks((6,), (6,))
+    model = Normal(q_z=q_z, p_x=p_x, prior=priors.VampPrior(3, (6,), bounds=None), likelihood="normal")
+    x = np.random.default_rng(0).normal(3.0, 2.0, (9, 6)).astype(np.float32)
+    model.compile("adam", jit_compile=False)
+    model.fit(x, verbose=0)
+    assert (
+        model.sample(2).shape == (2, 6) and model.reconstruct(x).shape == model.predict(x, verbose=0).shape == x.shape
+    )
+    assert np.isfinite(model.log_likelihood(x, 5)).all() and model.encode(x)["z"][0].shape == (9, 5)
+    with pytest.raises(InvalidValue, match=r"must have shape \[B, 6\]"):
+        model.elbo(x[:, :5])
+    with pytest.raises(InvalidValue, match="NaN or infinities"):
+        model.elbo(np.full_like(x, np.nan))
+
+
+def test_export_of_keras(tiny_model, binary_images, tmp_path):
+    model = tiny_model()
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(exported.serve(binary_images), model.reconstruct(binary_images), rtol=1e-5)

@@ -28,3 +28,8 @@ def test_elbo_terms():
 def test_bits_per_dimension():
     uniform = -560 * np.log(256)  # 8 bits for every pixel
     assert objectives.bits_per_dimension(uniform, 560) == pytest.approx(8.0)
+
+
+def test_an_objective_that_does_not_exist():
+    with pytest.raises(ValueError, match="objective='iwea' is unknown; the valid values are: elbo, iwae"):
+        objectives.training_loss(TERMS, 1.0, "iwea")

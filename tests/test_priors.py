@@ -7,6 +7,7 @@ import scipy.special
 import tensorflow as tf
 
 from vampzoo import priors
+from vampzoo.errors import InvalidValue
 
 RNG = np.random.default_rng(0)
 INPUT, LATENT, K = (6,), 2, 5
@@ -208,3 +209,34 @@ def test_noise_wider_than_the_bounds_is_reflected_into_them():
     assert values.min() >= -1.0 and values.max() <= 2.0
     assert np.abs(values.mean() - 0.5) < 0.15  # folded evenly, not collected at the bounds
     assert np.mean((values == -1.0) | (values == 2.0)) < 0.01
+
+
+@pytest.mark.parametrize("bounds", [(0.0, np.inf), (-np.inf, 0.0), (-np.inf, np.inf)])
+def test_noise_is_reflected_at_the_side_that_has_a_bound(bounds):
+    prior = priors.VampPrior(300, (4,), bounds=bounds)
+    prior.set_pseudo_inputs(np.zeros((300, 4), np.float32), noise_stddev=1.0)
+    values = prior.raw_pseudo_inputs.numpy()
+    assert np.isfinite(values).all() and values.min() >= bounds[0] and values.max() <= bounds[1]
+    np.testing.assert_allclose(np.sqrt(np.mean(values**2)), 1.0, atol=0.1)
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (0.0, 0.0), (0.0, None), (np.nan, 1.0)])
+def test_what_are_no_bounds(bounds):
+    with pytest.raises(InvalidValue, match="bounds must be"):
+        priors.VampPrior(3, (4,), bounds=bounds)
+
+
+def test_a_mixture_of_nothing():
+    for make in (lambda: priors.MixtureOfGaussians(0, 2), lambda: priors.VampPrior(0, (4,))):
+        with pytest.raises(InvalidValue, match="num_components must be at least 1, got 0"):
+            make()
+
+
+def test_one_log_variance_for_all_latents():
+    x = keras.Input((4,))
+    mean, log_var = keras.layers.Dense(3)(x), keras.layers.Dense(1)(x)
+    whole = keras.layers.Concatenate()([log_var, log_var, log_var])
+    prior = priors.VampPrior(5, (4,))
+    z = RNG.normal(size=(7, 3)).astype(np.float32)
+    one, three = (prior.distribution(keras.Model(x, [mean, v])).log_prob(z) for v in (log_var, whole))
+    np.testing.assert_allclose(one, three, rtol=1e-6)

@@ -266,8 +266,16 @@ class DiscretizedLogistic(tfd.Distribution):
         shape = tf.broadcast_dynamic_shape(tf.shape(self.loc), tf.shape(self.log_scale))
         shape = tf.concat([[n], shape], axis=0)
         u = random.uniform(shape, _key(seed))
+        if not self.open_edges:  # without what lies outside [0, 1)
+            below, above = (tf.sigmoid((edge - self.loc) * tf.exp(-self.log_scale)) for edge in (0.0, 1.0))
+            u = below + u * (above - below)
         x = self.loc + tf.exp(self.log_scale) * (tf.math.log(u) - tf.math.log1p(-u))
         return (tf.clip_by_value(tf.floor(x * NUM_BINS), 0.0, NUM_BINS - 1.0) + 0.5) / NUM_BINS  # centres of bins
+
+
+def picture(p_x):
+    """What figures show of p(x|z), [..., H, W, C]: its own `picture`, or the mean of a distribution that has none."""
+    return p_x.picture() if hasattr(p_x, "picture") else p_x.mean()
 
 
 class IndependentPixels(tfd.Independent):

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from vampzoo.config import OBJECTIVES
+from vampzoo.errors import InvalidValue
+
 
 class ElboTerms(NamedTuple):
     """The per-example terms of the ELBO, from one sample of each latent."""
@@ -60,7 +63,12 @@ def training_loss(terms, beta, objective="elbo"):
         terms: `ElboTerms` of [B, k].
         beta: weight of the rate.
         objective: one of `vampzoo.config.OBJECTIVES`.
+
+    Raises:
+        InvalidValue: for another objective.
     """
+    if objective not in OBJECTIVES:
+        raise InvalidValue(f"objective={objective!r} is unknown; the valid values are: {', '.join(OBJECTIVES)}")
     losses = beta_elbo_loss(terms, beta)  # [B, k]
     return tf.reduce_mean(losses, axis=1) if objective == "elbo" else -importance_bound(-losses, axis=1)
 

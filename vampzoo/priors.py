@@ -92,6 +92,8 @@ class MixturePrior(Prior):
 
     def __init__(self, num_components, weighted=False, **kwargs):
         super().__init__(**kwargs)
+        if num_components < 1:
+            raise InvalidValue(f"num_components must be at least 1, got {num_components}")
         self.num_components = num_components
         self.weighted = weighted
         self.logits = self.add_weight((num_components,), "zeros", name="logits") if weighted else None
@@ -172,6 +174,10 @@ class VampPrior(MixturePrior):
         super().__init__(num_components, weighted, **kwargs)
         if any(size < 1 for size in covariates):
             raise InvalidValue(f"covariates must be positive numbers of categories, got {tuple(covariates)}")
+        if bounds is not None and (None in bounds or not bounds[0] < bounds[1]):
+            raise InvalidValue(
+                f"bounds must be (low, high) with low < high, got {tuple(bounds)}; -np.inf or np.inf is a side without one"
+            )
         self.event_shape = tuple(input_shape)
         self.mean, self.stddev, self.seed = mean, stddev, seed
         self.bounds = None if bounds is None else tuple(bounds)
@@ -193,6 +199,7 @@ class VampPrior(MixturePrior):
         if self.learn_covariates:  # not all alike at the start: it is from their differences that they learn
             initializer = keras.initializers.RandomNormal(0.0, 1.0, seed=seed)
         else:
+            seed = np.random.randint(2**31) if seed is None else seed  # which `keras.utils.set_random_seed` decides
             drawn = np.random.default_rng(seed).integers(size, size=self.num_components)
             initializer = keras.initializers.Constant(np.eye(size, dtype=np.float32)[drawn])
         return self.add_weight(
@@ -207,10 +214,18 @@ class VampPrior(MixturePrior):
         """Sets trainable pseudo-inputs to K random examples with noise if `from_data` says so.
 
         Raises:
-            InvalidValue: as for `set_pseudo_inputs`.
+            InvalidValue: as for `set_pseudo_inputs`, and for covariates that are not learnt.
         """
         if from_data:
+            self._check_no_fixed_covariates()
             self.set_pseudo_inputs(_shuffled(examples, seed), noise_stddev=EXAMPLE_NOISE, seed=seed)
+
+    def _check_no_fixed_covariates(self):
+        if self.covariates and not self.learn_covariates:
+            raise InvalidValue(
+                "which examples are taken is random, and their covariates would stay others': give both, "
+                "set_pseudo_inputs(x) and set_covariates(c), with rows in the same order"
+            )
 
     @property
     def pseudo_inputs(self):
@@ -231,7 +246,7 @@ class VampPrior(MixturePrior):
             *categories: for each covariate [N >= K, C_j], one-hot; the first K rows are taken.
 
         Raises:
-            InvalidValue: if the covariates are learnt, or the shapes are others.
+            InvalidValue: if the covariates are learnt, the shapes are others, or a row is negative or does not sum to 1.
         """
         if self.learn_covariates:
             raise InvalidValue("these covariates are learnt: learn_covariates=False gives some that can be set")
@@ -239,6 +254,8 @@ class VampPrior(MixturePrior):
         shapes = [(self.num_components, size) for size in self.covariates]
         if [v.shape for v in values] != shapes:
             raise InvalidValue(f"covariates must have the shapes {shapes}, got {[v.shape for v in values]}")
+        if not all(np.all(v >= 0) and np.allclose(v.sum(axis=1), 1) for v in values):
+            raise InvalidValue("each row of a covariate must be one-hot, or at least not negative with a sum of 1")
         for weight, value in zip(self.raw_covariates, values, strict=True):
             weight.assign(value)
 
@@ -266,10 +283,13 @@ class VampPrior(MixturePrior):
         if not (np.isfinite(values) & (values >= low) & (values <= high)).all():
             raise InvalidValue(f"data for pseudo-inputs must be finite and lie in [{low}, {high}]")
         values += noise_stddev * np.random.default_rng(seed).standard_normal(values.shape, np.float32)
-        if self.bounds is not None:
-            width = high - low
+        if np.isfinite(width := high - low):
             folded = np.mod(values - low, 2 * width)
             values = np.clip(low + np.minimum(folded, 2 * width - folded), low, high)  # but for rounding it is inside
+        elif np.isfinite(low):
+            values = low + np.abs(values - low)
+        elif np.isfinite(high):
+            values = high - np.abs(values - high)
         self.raw_pseudo_inputs.assign(values)
         self.began_as_data = True
 
@@ -286,6 +306,8 @@ class VampPrior(MixturePrior):
             means, log_vars = encoder(inputs)  # [K, M] each
         else:
             means, log_vars = encode_in_chunks(encoder, inputs, self.chunk_size)
+        if log_vars.shape != means.shape:  # one for all latents, say
+            log_vars = tf.broadcast_to(log_vars, tf.shape(means))
         return MixtureParameters(self.mixture_logits(), means, log_vars)
 
     def get_config(self):
@@ -316,8 +338,9 @@ class VampPriorData(VampPrior):
         """Sets the pseudo-inputs to K random examples as they are.
 
         Raises:
-            InvalidValue: as for `set_pseudo_inputs`.
+            InvalidValue: as for `set_pseudo_inputs`, and for covariates, which would be those of others.
         """
+        self._check_no_fixed_covariates()
         self.set_pseudo_inputs(_shuffled(examples, seed))
 
 

@@ -12,7 +12,7 @@ from vampzoo import objectives, random
 from vampzoo.errors import InvalidValue
 from vampzoo.evaluation import components
 from vampzoo.evaluation.averages import mean_and_standard_error
-from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate, on_one_device
+from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate, on_one_device, samples_tensor
 
 BATCH_SECONDS = 2.0  # a batch of images whose results are kept should not take longer
 ACTIVE_UNIT_THRESHOLD = 0.01  # variance over the data of the posterior mean (Burda et al., 2016)
@@ -100,12 +100,12 @@ def importance_estimates(
         `vampzoo.models.importance.ImportanceEstimate` of NumPy [N].
 
     Raises:
-        InvalidValue: for what are no images of this model: another shape, values out of [0, 1], NaN.
+        InvalidValue: for what are no images of this model: another shape, values out of [0, 1], NaN, grey values under a
+            Bernoulli; for none; for num_samples < 1 or more than 2^31 - 1.
     """
-    images = model.as_images(images).numpy()
+    images, samples, key = model.as_data(images).numpy(), samples_tensor(num_samples), random.key(seed)
     estimate = compiled_importance_estimate(model, jit_compile, map_rows)
     prior_parameters = model.prior_parameters()
-    samples, key = tf.constant(num_samples), random.key(seed)
     num_columns = len(ImportanceEstimate._fields)
     values = np.zeros([0, num_columns], np.float32)  # [n, columns]
     if kept is not None and kept.values.shape[1:] == (num_columns,):
@@ -149,7 +149,7 @@ def active_units(model, images, num_samples=10, seed=0, batch_size=500):
         {layer: NumPy bool [M]}.
 
     Raises:
-        InvalidValue: for fewer than two images or draws, which have no variance.
+        InvalidValue: for fewer than two images or draws, which have no variance, and for what are no images of the model.
     """
     variances = variances_of_means(model, images, num_samples, seed, batch_size)
     return {name: variance > ACTIVE_UNIT_THRESHOLD for name, variance in variances.items()}
@@ -157,6 +157,7 @@ def active_units(model, images, num_samples=10, seed=0, batch_size=500):
 
 def variances_of_means(model, images, num_samples=10, seed=0, batch_size=500):
     """The unbiased variance over images of each latent's posterior mean: {layer: NumPy [M]}. As for `active_units`."""
+    images = model.as_images(images).numpy()
     for what, number in (("images", len(images)), ("num_samples", num_samples)):
         if number < 2:
             raise InvalidValue(f"active units need at least 2 {what}, got {number}: one has no variance")
@@ -224,7 +225,8 @@ def evaluate(
     Raises:
         InvalidValue: as for `importance_estimates`, before anything is computed.
     """
-    images = model.as_images(images).numpy()
+    images = model.as_data(images).numpy()
+    samples_tensor(num_samples)  # for its checks
     start, before = time.monotonic(), 0.0 if kept is None else kept.seconds
     terms = DatasetElbo(model, images, jit_compile=jit_compile, map_rows=map_rows)(random.key(seed))
     estimates = importance_estimates(

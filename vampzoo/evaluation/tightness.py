@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import config, random
+from vampzoo.errors import InvalidValue
 from vampzoo.evaluation import measures
 from vampzoo.evaluation.annealing import AnnealedImportanceSampling
 from vampzoo.evaluation.refinement import Refiner
-from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate
+from vampzoo.models.importance import ImportanceEstimate, compiled_importance_estimate, samples_tensor
 from vampzoo.models.proposals import NoiseProposal
 
 SUBSET = 100  # images of a check
@@ -83,7 +84,13 @@ def refined_estimates(
 
     Returns:
         `vampzoo.models.importance.ImportanceEstimate` of NumPy [N], and the proposals, `NoiseProposal` of [N, M].
+
+    Raises:
+        InvalidValue: as for `vampzoo.evaluation.importance_estimates`, and for steps < 1.
     """
+    images, samples = model.as_data(images).numpy(), samples_tensor(num_samples)
+    if steps < 1:
+        raise InvalidValue(f"steps must be at least 1, got {steps}")
     index = batches(len(images), batch_size)
     refine = Refiner(model, index.shape[1], steps, jit_compile)
     estimate = compiled_importance_estimate(model, jit_compile)
@@ -99,7 +106,7 @@ def refined_estimates(
     for first in index[len(values) // index.shape[1] :]:
         x = tf.constant(images[first])  # [B, H, W, C]
         proposal = refine(x, fit_seed, prior_parameters)
-        of_batch = estimate(x, tf.constant(num_samples), seed, tf.constant(first[0]), prior_parameters, proposal)
+        of_batch = estimate(x, samples, seed, tf.constant(first[0]), prior_parameters, proposal)
         columns = [*(t[:, tf.newaxis] for t in of_batch), *proposal.shift.values(), *proposal.log_scale.values()]
         values = np.concatenate([values, tf.concat(columns, axis=1)])
         report(len(np.unique(first)))
@@ -156,7 +163,13 @@ def annealed_log_weights(
         progress: as for `vampzoo.evaluation.importance_estimates`.
         batch_size: images that are computed at once, and between two calls of `progress`.
         jit_compile: whether to compile with XLA.
+
+    Raises:
+        InvalidValue: for what are no images of this model, or none, and for steps < 1.
     """
+    images = model.as_data(images).numpy()
+    if steps < 1:
+        raise InvalidValue(f"steps must be at least 1, got {steps}")
     sampler = AnnealedImportanceSampling(model, steps, jit_compile)
     prior_parameters = model.prior_parameters()
     parts = []

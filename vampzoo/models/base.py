@@ -6,20 +6,62 @@ Dimensions: B batch, S importance samples, N draws, M latents of a layer, (H, W,
 import dataclasses
 import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from vampzoo import memory, random
-from vampzoo.config import LIKELIHOODS, MAX_IMPORTANCE_SAMPLES, ModelConfig
+from vampzoo.config import LIKELIHOODS, ModelConfig
 from vampzoo.errors import InvalidValue
 from vampzoo.models import components, images, notebook, saving
 from vampzoo.models.fitting import ElboModel
-from vampzoo.models.importance import compiled_importance_estimate
+from vampzoo.models.importance import compiled_importance_estimate, samples_tensor
 
 
 def repeat_rows(t, num_samples):
     """[B, ...] -> [B k, ...], each row k times."""
     return t if num_samples == 1 else tf.repeat(t, num_samples, axis=0)
+
+
+def check_built(**networks):
+    """Refuses a network, or a list with one, that has no weights as yet, which nothing could train or save."""
+    for name, network in networks.items():
+        if not all(part.built for part in (network if isinstance(network, (list, tuple)) else [network])):
+            raise InvalidValue(
+                f"{name} is not built: make it a functional model, or begin it with its input, as "
+                "keras.Sequential([keras.Input((40,)), ...])"
+            )
+
+
+def num_latents(factor, network):
+    """M of a network of a factor of q.
+
+    Args:
+        factor: its name, such as "q_z".
+        network: a functional model whose outputs are a mean and a log-variance, [B, M] each.
+
+    Raises:
+        InvalidValue: for another one.
+    """
+    shapes = [output.shape for output in getattr(network, "outputs", None) or ()]
+    if len(shapes) != 2 or any(len(shape) != 2 for shape in shapes):
+        raise InvalidValue(
+            f"{factor} must be a functional Keras model with two outputs, mean and log_var of [B, M] each; this one has "
+            f"{shapes or 'none that Keras knows of'}"
+        )
+    return shapes[0][-1]
+
+
+def check_latents(factor, network, size):
+    """Refuses a network of a factor of p over another number of latents than q has, which TensorFlow might broadcast.
+
+    Args:
+        factor: its name, such as "p_z1".
+        network: as for `num_latents`.
+        size: that number.
+    """
+    if (width := num_latents(factor, network)) != size:
+        raise InvalidValue(f"{factor} is over {width} latents, and q over {size}")
 
 
 def _check_prior(prior, latent_size, image_shape):
@@ -72,6 +114,12 @@ class LatentVariableModel(ElboModel):
         super().__init__(name=name)
         _check_prior(prior, next(iter(latent_sizes.values())), image_shape)
         if p_x is not None and likelihood in LIKELIHOODS:
+            if len(image_shape) != 3:
+                raise InvalidValue(
+                    f"the likelihood {likelihood} is one of images [B, H, W, C], and the encoder takes "
+                    f"{tuple(image_shape)}: give it a channel axis, as keras.Input((28, 28, 1)), or override p_x with a "
+                    "likelihood of your own"
+                )
             _check_decoder(p_x, likelihood, tuple(image_shape))
         self.latent_sizes = dict(latent_sizes)
         self.prior_layer = prior
@@ -203,7 +251,8 @@ class LatentVariableModel(ElboModel):
         memory.check(2 * 4 * n * math.prod(self.image_shape), f"n={n} images")  # the batches, and all in one array
         parameters = self.prior_parameters()
         if component is not None:
-            num_components = len(parameters[0]) if parameters else 0
+            components.check_mixture(self.prior_layer)
+            num_components = len(parameters[0])
             if not 0 <= component < num_components:
                 raise InvalidValue(f"component must be in [0, {num_components}), got {component}")
         batches = [
@@ -232,8 +281,12 @@ class LatentVariableModel(ElboModel):
     # === Likelihood ===
 
     def elbo(self, x, seed=0):
-        """One-sample ELBO of each image of x [B, H, W, C], NumPy [B], nats."""
-        x = self.as_images(x)
+        """One-sample ELBO of each image of x [B, H, W, C], NumPy [B], nats.
+
+        Raises:
+            InvalidValue: for what are no images of the likelihood, or none.
+        """
+        x = self.as_data(x)
         return self.elbo_terms(x, self.draw_noise(len(x), random.key(seed))).log_weight.numpy()
 
     def log_likelihood(self, x, num_samples=5000, seed=0, jit_compile=True):
@@ -249,19 +302,16 @@ class LatentVariableModel(ElboModel):
             NumPy [B], nats: a lower bound in expectation, tight as S grows.
 
         Raises:
-            InvalidValue: for num_samples < 1 or more than 2^31 - 1, or no images.
+            InvalidValue: for num_samples < 1 or more than 2^31 - 1, what are no images of the likelihood, or none.
         """
-        if num_samples < 1:
-            raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
-        if num_samples > MAX_IMPORTANCE_SAMPLES:
-            raise InvalidValue(f"num_samples may be at most {MAX_IMPORTANCE_SAMPLES}, got {num_samples}")
+        num_samples = samples_tensor(num_samples)
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model and must not be exported.
         compiled = self.__dict__.setdefault("_compiled_importance_estimates", {})
         how = jit_compile, self.importance_chunk  # which a graph holds as a number
         if how not in compiled:
             compiled[how] = compiled_importance_estimate(self, jit_compile)
-        x = self._some_images(x)
-        estimate = compiled[how](x, tf.constant(num_samples), random.key(seed), tf.constant(0), self.prior_parameters())
+        x = self.as_data(x)
+        estimate = compiled[how](x, num_samples, random.key(seed), tf.constant(0), self.prior_parameters())
         return estimate.log_likelihood.numpy()
 
     def log_weights(self, x, noise, prior_parameters=None, proposal=None, num_samples=1):
@@ -295,7 +345,9 @@ class LatentVariableModel(ElboModel):
         Raises:
             InvalidValue: if the prior is no mixture, num_samples < 1, or there are no images.
         """
-        return components.responsibilities(self, self._some_images(x), num_samples, seed)
+        return components.responsibilities(
+            self, images.some_images(x, self.image_shape, self.likelihood), num_samples, seed
+        )
 
     def component_usage(self, x, num_samples=10, seed=0):
         """The share of the images x that each component explains, NumPy [K]: the mean of `responsibilities`."""
@@ -330,18 +382,24 @@ class LatentVariableModel(ElboModel):
             self.__dict__["_can_be_saved"] = True
         super().save(filepath, *args, **kwargs)
 
+    def export(self, filepath, *args, input_signature=None, **kwargs):
+        """Writes `call` as a SavedModel: arguments as in Keras. `vampzoo.export` writes all that a model can do.
+
+        Args:
+            input_signature: by default [images [B, H, W, C] float32].
+        """
+        images_spec = keras.InputSpec(shape=(None, *self.image_shape), dtype="float32")
+        super().export(filepath, *args, input_signature=input_signature or [images_spec], **kwargs)
+
     # === Input ===
 
     def as_images(self, x):
         """x as float32 [B, H, W, C], once it has passed the checks of `vampzoo.models.images.as_images`."""
-        return images.as_images(x, self.image_shape)
+        return images.as_images(x, self.image_shape, self.likelihood)
 
-    def _some_images(self, x):
-        """`as_images` of at least one."""
-        x = self.as_images(x)
-        if not len(x):
-            raise InvalidValue("at least one image is needed, got none")
-        return x
+    def as_data(self, x):
+        """x as float32 [B, H, W, C], once it has passed the checks of `vampzoo.models.images.as_data`."""
+        return images.as_data(x, self.image_shape, self.likelihood)
 
     # === In a notebook ===
 

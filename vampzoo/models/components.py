@@ -26,6 +26,12 @@ def top_layer(model, x, noise):
     return posterior, posterior.reparameterize(noise[name])[0]
 
 
+def check_mixture(prior):
+    """Refuses a prior without components."""
+    if not prior.has_components:
+        raise InvalidValue(f"the prior {type(prior).__name__} has no components: it is no mixture")
+
+
 def responsibilities(model, x, num_samples, seed, batch_size=500):
     """E_q(z|x)[p(k|z)] of each image, the mean over draws of the top layer.
 
@@ -44,8 +50,7 @@ def responsibilities(model, x, num_samples, seed, batch_size=500):
     """
     if num_samples < 1:
         raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
-    if not model.prior_layer.has_components:
-        raise InvalidValue(f"the prior {type(model.prior_layer).__name__} has no components: it is no mixture")
+    check_mixture(model.prior_layer)
     prior = model.prior()
     rows = []
     for first in range(0, len(x), batch_size):

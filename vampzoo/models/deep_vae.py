@@ -9,8 +9,8 @@ Gated layers and sizes are the HVAE's. Dimensions: B batch, k samples, M1 and M2
 
 import keras
 
-from vampzoo.distributions import DiagonalGaussian, image_likelihood
-from vampzoo.models.base import LatentVariableModel, repeat_rows
+from vampzoo.distributions import DiagonalGaussian, image_likelihood, picture
+from vampzoo.models.base import LatentVariableModel, check_built, check_latents, num_latents, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
@@ -28,8 +28,9 @@ class DeepVAE(LatentVariableModel):
     """
 
     def __init__(self, *, q_z1, q_z2, p_z1, p_x, prior, likelihood, name="deep_vae"):
+        check_built(q_z1=q_z1, q_z2=q_z2, p_z1=p_z1, p_x=p_x)
         super().__init__(
-            latent_sizes={"z2": q_z2.output[0].shape[-1], "z1": q_z1.output[0].shape[-1]},
+            latent_sizes={"z2": num_latents("q_z2", q_z2), "z1": num_latents("q_z1", q_z1)},
             prior=prior,
             prior_encoder=None,
             likelihood=likelihood,
@@ -37,6 +38,7 @@ class DeepVAE(LatentVariableModel):
             name=name,
             p_x=p_x if type(self).p_x is DeepVAE.p_x else None,
         )
+        check_latents("p_z1", p_z1, self.latent_sizes["z1"])
         self.q_z1_network = q_z1
         self.q_z2_network = q_z2
         self.p_z1_network = p_z1
@@ -45,17 +47,17 @@ class DeepVAE(LatentVariableModel):
 
     # === Factors ===
 
-    def q_z1(self, x, num_samples=1):
+    def q_z1(self, x, num_samples=1, training=False):
         """q(z1|x) = N(z1; mu(x), diag(sigma^2(x))); each image's row k times for k samples."""
-        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_z1_network(x)))
+        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_z1_network(x, training=training)))
 
-    def q_z2(self, z1):
+    def q_z2(self, z1, training=False):
         """q(z2|z1) = N(z2; mu(z1), diag(sigma^2(z1)))."""
-        return DiagonalGaussian(*self.q_z2_network(z1))
+        return DiagonalGaussian(*self.q_z2_network(z1, training=training))
 
-    def p_z1(self, z2):
+    def p_z1(self, z2, training=False):
         """p(z1|z2) = N(z1; mu(z2), diag(sigma^2(z2)))."""
-        return DiagonalGaussian(*self.p_z1_network(z2))
+        return DiagonalGaussian(*self.p_z1_network(z2, training=training))
 
     def p_z2(self, parameters=None):
         """p(z2): the prior."""
@@ -79,13 +81,13 @@ class DeepVAE(LatentVariableModel):
         return [self.p_z1_network, self.p_x_network]
 
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
-        z1, log_q_z1 = self.q_z1(x, num_samples).reparameterize(noise["z1"])  # [B k, M1], [B k]
-        z2, log_q_z2 = self.q_z2(z1).reparameterize(noise["z2"])  # [B k, M2], [B k]
+        z1, log_q_z1 = self.q_z1(x, num_samples, training).reparameterize(noise["z1"])  # [B k, M1], [B k]
+        z2, log_q_z2 = self.q_z2(z1, training).reparameterize(noise["z2"])  # [B k, M2], [B k]
         return ElboTerms(
             distortion=-self.p_x(z1, training).log_prob(repeat_rows(x, num_samples)),  # [B k]
             rates={
                 "z2": log_q_z2 - self.p_z2(prior_parameters).log_prob(z2),  # [B k]
-                "z1": log_q_z1 - self.p_z1(z2).log_prob(z1),  # [B k]
+                "z1": log_q_z1 - self.p_z1(z2, training).log_prob(z1),  # [B k]
             },
         )
 
@@ -100,4 +102,4 @@ class DeepVAE(LatentVariableModel):
         return self.decode_posterior({"z2": z, "z1": z1}, seed)
 
     def decode_posterior(self, latents, seed=0):
-        return self.p_x(latents["z1"]).picture()
+        return picture(self.p_x(latents["z1"]))

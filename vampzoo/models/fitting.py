@@ -11,6 +11,7 @@ Dimensions: B batch, k samples of the latents an image, M latents of a layer, (H
 
 import contextlib
 import functools
+import inspect
 
 import keras
 import tensorflow as tf
@@ -40,11 +41,14 @@ def losses_and_terms(model, x, noise, prior_parameters, beta, *, objective="elbo
         training: as for `elbo_terms`.
 
     Returns:
-        Losses [B], and `vampzoo.objectives.ElboTerms` of [B, k].
+        Losses [B], each with what the networks' weight regularisers add, and `vampzoo.objectives.ElboTerms` of [B, k].
     """
     terms = model.elbo_terms(x, noise, prior_parameters, training=training, num_samples=num_samples)  # of [B k]
     terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, num_samples]), terms)  # of [B, k]
-    return objectives.training_loss(terms, beta, objective), terms
+    losses = objectives.training_loss(terms, beta, objective)
+    # Of layers of one's own; those of the zoo have none.
+    penalties = [v.regularizer(v) for v in model.trainable_variables if getattr(v, "regularizer", None)]
+    return (losses + tf.add_n(penalties) if penalties else losses), terms
 
 
 class _Fitting:
@@ -171,6 +175,7 @@ class ElboModel(keras.Model):
             InvalidValue: if there is anything beside images, or they are not what the likelihood is a distribution of; or
                 for batch normalisation on several replicas.
         """
+        _check_unweighted(super().fit, args, kwargs)
         beta = tf.identity(self.beta)
         try:
             with _data_errors_explained():
@@ -186,6 +191,7 @@ class ElboModel(keras.Model):
             InvalidValue: as for `fit`.
         """
         self._compiled_fitting  # noqa: B018 raises before `compile`
+        _check_unweighted(super().evaluate, args, kwargs)
         with _data_errors_explained():
             return super().evaluate(*args, **kwargs)
 
@@ -322,6 +328,14 @@ def _only_images(data):
     return x
 
 
+def _check_unweighted(method, args, kwargs):
+    """Refuses weights among the arguments of Keras' `method`: without targets it would leave them out and say nothing."""
+    given = inspect.signature(method).bind(*args, **kwargs).arguments
+    for name in ("sample_weight", "class_weight"):
+        if given.get(name) is not None:
+            raise InvalidValue(f"{name} cannot be given: the ELBO is a mean over images that count alike")
+
+
 def checked_images(x, image_shape, likelihood, dynamic):
     """A batch as float32 [B, H, W, C], with assertions in its graph that the likelihood is one of such images.
 
@@ -334,6 +348,8 @@ def checked_images(x, image_shape, likelihood, dynamic):
     Raises:
         InvalidValue: for another shape.
     """
+    if x.shape.rank is None:  # Keras has seen images with and without the channel axis, and makes one graph for both
+        x = _of_unknown_rank(x, image_shape)
     if x.shape.rank == len(image_shape) and image_shape[-1] == 1:
         x = x[..., tf.newaxis]
     if x.shape.rank != len(image_shape) + 1 or not x.shape[1:].is_compatible_with(image_shape):
@@ -356,6 +372,19 @@ def checked_images(x, image_shape, likelihood, dynamic):
     assertions = [tf.debugging.Assert(ok, [f"{_MARK}{message}"]) for message, ok in checks.items()]
     with tf.control_dependencies([a for a in assertions if a is not None]):
         return tf.identity(x)
+
+
+def _of_unknown_rank(x, image_shape):
+    """x as [B, H, W, C], with an assertion in its graph that it is that, or [B, H, W] if C = 1."""
+    shapes = [image_shape, image_shape[:-1]] if image_shape[-1] == 1 else [image_shape]
+    sizes = tf.shape(x)[1:]
+    fits = [
+        tf.cond(tf.equal(tf.size(sizes), len(shape)), lambda s=shape: tf.reduce_all(sizes == s), lambda: False)
+        for shape in shapes
+    ]
+    message = f"images must have shape [B, {', '.join(map(str, image_shape))}], and these have another"
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_any(fits), [f"{_MARK}{message}"])]):
+        return tf.reshape(x, [-1, *image_shape])
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ ConvHVAE and PixelHVAE are the same model with other networks. Dimensions: B bat
 import keras
 import tensorflow as tf
 
-from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
-from vampzoo.models.base import LatentVariableModel, repeat_rows
+from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws, picture
+from vampzoo.models.base import LatentVariableModel, check_built, check_latents, num_latents, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
@@ -29,8 +29,9 @@ class HVAE(LatentVariableModel):
     """
 
     def __init__(self, *, q_z2, q_z1_features, q_z1, p_z1, p_x, prior, likelihood, name="hvae"):
+        check_built(q_z2=q_z2, q_z1_features=q_z1_features, q_z1=q_z1, p_z1=p_z1, p_x=p_x)
         super().__init__(
-            latent_sizes={"z2": q_z2.output[0].shape[-1], "z1": q_z1.output[0].shape[-1]},
+            latent_sizes={"z2": num_latents("q_z2", q_z2), "z1": num_latents("q_z1", q_z1)},
             prior=prior,
             prior_encoder=q_z2,
             likelihood=likelihood,
@@ -38,6 +39,7 @@ class HVAE(LatentVariableModel):
             name=name,
             p_x=p_x if type(self).p_x is HVAE.p_x else None,
         )
+        check_latents("p_z1", p_z1, self.latent_sizes["z1"])
         self.q_z2_network = q_z2
         self.q_z1_features = q_z1_features
         self.q_z1_network = q_z1
@@ -47,18 +49,18 @@ class HVAE(LatentVariableModel):
 
     # === Factors ===
 
-    def q_z2(self, x, num_samples=1):
+    def q_z2(self, x, num_samples=1, training=False):
         """q(z2|x) = N(z2; mu(x), diag(sigma^2(x))) (Eq. 15); each image's row k times for k samples."""
-        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_z2_network(x)))
+        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_z2_network(x, training=training)))
 
-    def q_z1(self, x, z2, num_samples=1):
+    def q_z1(self, x, z2, num_samples=1, training=False):
         """q(z1|x, z2) = N(z1; mu(x, z2), diag(sigma^2(x, z2))) (Eq. 14), for k rows of z2 an image."""
-        features = repeat_rows(self.q_z1_features(x), num_samples)  # [B k, F]
-        return DiagonalGaussian(*self.q_z1_network([features, z2]))
+        features = repeat_rows(self.q_z1_features(x, training=training), num_samples)  # [B k, F]
+        return DiagonalGaussian(*self.q_z1_network([features, z2], training=training))
 
-    def p_z1(self, z2):
+    def p_z1(self, z2, training=False):
         """p(z1|z2) = N(z1; mu(z2), diag(sigma^2(z2))) (Eq. 13)."""
-        return DiagonalGaussian(*self.p_z1_network(z2))
+        return DiagonalGaussian(*self.p_z1_network(z2, training=training))
 
     def p_z2(self, parameters=None):
         """p(z2): the prior (Eq. 12 if it is a VampPrior)."""
@@ -83,15 +85,15 @@ class HVAE(LatentVariableModel):
         return [self.p_z1_network, self.p_x_network]
 
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
-        q_z2 = self.q_z2(x, num_samples)
+        q_z2 = self.q_z2(x, num_samples, training)
         z2, log_q_z2 = q_z2.reparameterize(noise["z2"])  # [B k, M2], [B k]
-        z1, log_q_z1 = self.q_z1(x, z2, num_samples).reparameterize(noise["z1"])  # [B k, M1], [B k]
+        z1, log_q_z1 = self.q_z1(x, z2, num_samples, training).reparameterize(noise["z1"])  # [B k, M1], [B k]
         x = repeat_rows(x, num_samples)  # [B k, H, W, C]
         return ElboTerms(
             distortion=-self.p_x(z1, z2, x, training).log_prob(x),  # [B k]
             rates={
                 "z2": log_q_z2 - log_prob_of_draws(self.p_z2(prior_parameters), q_z2, z2),  # [B k]
-                "z1": log_q_z1 - self.p_z1(z2).log_prob(z1),  # [B k]
+                "z1": log_q_z1 - self.p_z1(z2, training).log_prob(z1),  # [B k]
             },
         )
 
@@ -107,4 +109,4 @@ class HVAE(LatentVariableModel):
         return self.decode_posterior({"z2": z, "z1": z1}, seed)
 
     def decode_posterior(self, latents, seed=0):
-        return self.p_x(latents["z1"], latents["z2"]).picture()
+        return picture(self.p_x(latents["z1"], latents["z2"]))

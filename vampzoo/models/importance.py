@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import random
+from vampzoo.config import MAX_IMPORTANCE_SAMPLES
+from vampzoo.errors import InvalidValue
 
 
 class ImportanceEstimate(NamedTuple):
@@ -59,21 +61,38 @@ def importance_estimate(
         image_seed = random.fold_in(seed, first_index + i)
 
         def with_chunk(c, totals):
-            """`totals`: log sum_s w_s and log sum_s w_s^2 of the samples before, [2]."""
+            """`totals`: log sum_s w_s and log sum_s w_s^2 of the samples before, [2].
+
+            In float64: of images of many pixels, what a chunk adds is less than float32 resolves of such a sum.
+            """
             noise = model.draw_noise(chunk, random.fold_in(image_seed, c))  # {layer: [chunk, M]}
             log_w = log_weights(x_i, noise, parameters, of_image)  # [chunk]
-            log_w = tf.where(c * chunk + tf.range(chunk) < num_samples, log_w, -np.inf)
+            log_w = tf.where(c * chunk + tf.range(chunk) < num_samples, tf.cast(log_w, tf.float64), -np.inf)
             of_chunk = tf.reduce_logsumexp(tf.stack([log_w, 2 * log_w]), axis=1)  # [2]
             return c + 1, tf.reduce_logsumexp(tf.stack([totals, of_chunk]), axis=0)  # [2]
 
-        return tf.while_loop(lambda c, _: c < num_chunks, with_chunk, (tf.constant(0), tf.fill([2], -np.inf)))[1]
+        return tf.while_loop(lambda c, _: c < num_chunks, with_chunk, (tf.constant(0), nothing))[1]
 
-    totals = tf.map_fn(one_image, tf.range(tf.shape(x)[0]), fn_output_signature=tf.float32, parallel_iterations=1)
+    nothing = tf.fill([2], tf.constant(-np.inf, tf.float64))
+    totals = tf.map_fn(one_image, tf.range(tf.shape(x)[0]), fn_output_signature=tf.float64, parallel_iterations=1)
     log_sum, log_sum_of_squares = totals[:, 0], totals[:, 1]  # [B] each
     return ImportanceEstimate(
-        log_likelihood=log_sum - tf.math.log(tf.cast(num_samples, tf.float32)),
-        effective_samples=tf.exp(2 * log_sum - log_sum_of_squares),
+        log_likelihood=tf.cast(log_sum - tf.math.log(tf.cast(num_samples, tf.float64)), tf.float32),
+        effective_samples=tf.cast(tf.exp(2 * log_sum - log_sum_of_squares), tf.float32),
     )
+
+
+def samples_tensor(num_samples):
+    """S as a scalar int32 tensor.
+
+    Raises:
+        InvalidValue: for S < 1 or more than 2^31 - 1.
+    """
+    if num_samples < 1:
+        raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
+    if num_samples > MAX_IMPORTANCE_SAMPLES:
+        raise InvalidValue(f"num_samples may be at most {MAX_IMPORTANCE_SAMPLES}, got {num_samples}")
+    return tf.constant(int(num_samples), tf.int32)
 
 
 def compiled_importance_estimate(model, jit_compile=True, map_rows=on_one_device):

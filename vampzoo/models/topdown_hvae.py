@@ -25,9 +25,9 @@ Dimensions: B batch, k samples, L layers, M latents of each, S state.
 import keras
 import tensorflow as tf
 
-from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
+from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws, picture
 from vampzoo.errors import InvalidValue
-from vampzoo.models.base import LatentVariableModel, repeat_rows
+from vampzoo.models.base import LatentVariableModel, check_built, check_latents, num_latents, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
@@ -59,7 +59,10 @@ class TopDownHVAE(LatentVariableModel):
                 f"L state maps need L - 1 networks q and p each, got {len(state_maps)}, {len(q_layers)}, {len(p_layers)}"
             )
         top = len(state_maps)
-        sizes = [q_top.output[0].shape[-1], *(network.output[0].shape[-1] for network in q_layers)]
+        sizes = [num_latents("q_top", q_top), *(num_latents("q_layers", network) for network in q_layers)]
+        check_built(
+            q_top=q_top, q_features=q_features, q_layers=q_layers, p_layers=p_layers, state_maps=state_maps, p_x=p_x
+        )
         super().__init__(
             latent_sizes={f"z{top - i}": size for i, size in enumerate(sizes)},
             prior=prior,
@@ -69,6 +72,8 @@ class TopDownHVAE(LatentVariableModel):
             name=name,
             p_x=p_x if type(self).p_x is TopDownHVAE.p_x else None,
         )
+        for (name, size), network in zip(list(self.latent_sizes.items())[1:], p_layers, strict=True):
+            check_latents(f"p_{name}", network, size)
         self.q_top_network = q_top
         self.q_features = q_features
         self.q_networks = list(q_layers)
@@ -84,22 +89,22 @@ class TopDownHVAE(LatentVariableModel):
 
     # === Factors: l is the number of the layer in its name ===
 
-    def add_to_state(self, state, layer, z):
+    def add_to_state(self, state, layer, z, training=False):
         """s_{l-1} = s_l + f_l(z_l), [B, S], from s_l (None above the top) and z_l [B, M]."""
-        share = self.state_maps[self.num_layers - layer](z)
+        share = self.state_maps[self.num_layers - layer](z, training=training)
         return share if state is None else state + share
 
-    def q_top(self, x, num_samples=1):
+    def q_top(self, x, num_samples=1, training=False):
         """q(z_L|x); each image's row k times for k samples."""
-        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_top_network(x)))
+        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_top_network(x, training=training)))
 
-    def q_z(self, layer, features, state):
+    def q_z(self, layer, features, state, training=False):
         """q(z_l|x, s_l) for l < L, from features [B, F] of x and s_l [B k, S], in which an image has k rows."""
-        return DiagonalGaussian(*self.q_networks[self.num_layers - 1 - layer]([features, state]))
+        return DiagonalGaussian(*self.q_networks[self.num_layers - 1 - layer]([features, state], training=training))
 
-    def p_z(self, layer, state):
+    def p_z(self, layer, state, training=False):
         """p(z_l|s_l) for l < L, from s_l [B, S]."""
-        return DiagonalGaussian(*self.p_networks[self.num_layers - 1 - layer](state))
+        return DiagonalGaussian(*self.p_networks[self.num_layers - 1 - layer](state, training=training))
 
     def p_top(self, parameters=None):
         """p(z_L): the prior."""
@@ -129,17 +134,19 @@ class TopDownHVAE(LatentVariableModel):
 
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
         top = f"z{self.num_layers}"
-        q = self.q_top(x, num_samples)
+        q = self.q_top(x, num_samples, training)
         z, log_q = q.reparameterize(noise[top])  # [B k, M], [B k]
         rates = {top: log_q - log_prob_of_draws(self.p_top(prior_parameters), q, z)}
-        state = self.add_to_state(None, self.num_layers, z)  # [B k, S]
-        features = self.q_features(x)  # [B, F]: what depends on x alone is not computed for each sample
+        state = self.add_to_state(None, self.num_layers, z, training)  # [B k, S]
+        features = self.q_features(
+            x, training=training
+        )  # [B, F]: what depends on x alone is not computed for each sample
         if features.shape[0] is None:  # layers repeat rows of a number that they know
             features = repeat_rows(features, num_samples)  # [B k, F]
         for layer in range(self.num_layers - 1, 0, -1):
-            z, log_q = self.q_z(layer, features, state).reparameterize(noise[f"z{layer}"])  # [B k, M], [B k]
-            rates[f"z{layer}"] = log_q - self.p_z(layer, state).log_prob(z)  # [B k]
-            state = self.add_to_state(state, layer, z)  # [B k, S]
+            z, log_q = self.q_z(layer, features, state, training).reparameterize(noise[f"z{layer}"])  # [B k, M], [B k]
+            rates[f"z{layer}"] = log_q - self.p_z(layer, state, training).log_prob(z)  # [B k]
+            state = self.add_to_state(state, layer, z, training)  # [B k, S]
         return ElboTerms(
             distortion=-self.p_x(state, training).log_prob(repeat_rows(x, num_samples)),  # [B k]
             rates=rates,
@@ -161,10 +168,10 @@ class TopDownHVAE(LatentVariableModel):
             p = self.p_z(layer, state)
             z = p.mean() if noise is None else p.reparameterize(noise[f"z{layer}"])[0]  # [N, M]
             state = self.add_to_state(state, layer, z)  # [N, S]
-        return self.p_x(state).picture()
+        return picture(self.p_x(state))
 
     def decode_posterior(self, latents, seed=0):
         state = None
         for layer in range(self.num_layers, 0, -1):
             state = self.add_to_state(state, layer, latents[f"z{layer}"])  # [B, S]
-        return self.p_x(state).picture()
+        return picture(self.p_x(state))

@@ -2,8 +2,8 @@
 
 import keras
 
-from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws
-from vampzoo.models.base import LatentVariableModel, repeat_rows
+from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws, picture
+from vampzoo.models.base import LatentVariableModel, check_built, num_latents, repeat_rows
 from vampzoo.objectives import ElboTerms
 
 
@@ -19,8 +19,9 @@ class VAE(LatentVariableModel):
     """
 
     def __init__(self, *, q_z, p_x, prior, likelihood, name="vae"):
+        check_built(q_z=q_z, p_x=p_x)
         super().__init__(
-            latent_sizes={"z": q_z.output[0].shape[-1]},
+            latent_sizes={"z": num_latents("q_z", q_z)},
             prior=prior,
             prior_encoder=q_z,
             likelihood=likelihood,
@@ -34,9 +35,9 @@ class VAE(LatentVariableModel):
 
     # === Factors ===
 
-    def q_z(self, x, num_samples=1):
+    def q_z(self, x, num_samples=1, training=False):
         """q(z|x) = N(z; mu(x), diag(sigma^2(x))); each image's row k times for k samples."""
-        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_z_network(x)))
+        return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_z_network(x, training=training)))
 
     def p_z(self, parameters=None):
         """p(z): the prior (Eq. 9 if it is a VampPrior)."""
@@ -55,7 +56,7 @@ class VAE(LatentVariableModel):
         return [self.p_x_network]
 
     def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
-        q_z = self.q_z(x, num_samples)
+        q_z = self.q_z(x, num_samples, training)
         z, log_q_z = q_z.reparameterize(noise["z"])  # [B k, M], [B k]
         return ElboTerms(
             distortion=-self.p_x(z, training).log_prob(repeat_rows(x, num_samples)),  # [B k]
@@ -69,4 +70,4 @@ class VAE(LatentVariableModel):
         return self.decode_posterior({"z": z}, seed)
 
     def decode_posterior(self, latents, seed=0):
-        return self.p_x(latents["z"]).picture()
+        return picture(self.p_x(latents["z"]))

@@ -102,11 +102,12 @@ class PixelCNN(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters, self.fan_in = filters, fan_in
         self.seeds = [next(seeds) for _ in range(depth)]
+        how = {"dtype": self.dtype_policy}  # and not what is the global one when a file is loaded
         self.convolutions = [
-            CausalConv2D(filters, centre=i > 0, fan_in=None if i else fan_in, seed=seed, name=f"causal_{i}")
+            CausalConv2D(filters, centre=i > 0, fan_in=None if i else fan_in, seed=seed, name=f"causal_{i}", **how)
             for i, seed in enumerate(self.seeds)
         ]
-        self.norms = [ReplicaBatchNormalization(name=f"norm_{i}") for i in range(depth)]
+        self.norms = [ReplicaBatchNormalization(name=f"norm_{i}", **how) for i in range(depth)]
         self.heads = heads
 
     def get_config(self):
