@@ -150,17 +150,24 @@ def test_pictures_show_the_most_used_first():
 
 
 def test_advice_is_for_priors_most_of_which_is_dead():
-    def advice(dead, num_components, num_images):
-        return components.advice({"dead_components": dead, "effective_components": 9.3}, num_components, num_images)
+    def advice(dead, num_images, effective=9.3, prior=None):
+        measures = {"dead_components": dead, "effective_components": effective}
+        return components.advice(measures, prior or priors.VampPrior(500, (2,)), num_images)
 
-    assert advice(250, 500, 1000) is None
-    assert advice(400, 500, 200) is None  # 100 of 200 images have one of their own
-    text = advice(483, 500, 1000)
-    assert "17 of the prior's 500 components" in text and "9.3" in text
+    assert advice(250, 1000) is None
+    assert advice(400, 200) is None  # 100 of 200 images have one of their own
+    assert advice(499, 1000, effective=499.9) is None  # all are alike
+    text = advice(483, 1000)
+    assert "17 of the prior's 500 components" in text and "9.3" in text and "samples come from the others" in text
     assert all(flag in text for flag in ("--weighted", "--pseudo_inputs_from_data", "--num_components"))
+    text = advice(483, 1000, prior=priors.MixtureOfGaussians(500, 2, weighted=True))
+    assert "--num_components" in text
+    assert not any(word in text for word in ("--weighted", "--pseudo_inputs_from_data", "samples come from"))
 
 
-def test_training_measures_them_and_advises_once(tmp_path, capsys):
+def test_training_measures_them_and_advises_once(tmp_path, capsys, monkeypatch):
+    usage = {"effective_components": 1.5, "dead_components": 29}
+    monkeypatch.setattr(components, "usage_of", lambda responsibilities: usage)
     data = tiny_run.dataset()
     model = tiny_run.model_config(num_components=30, pseudo_inputs_stddev=0.0, pseudo_inputs_mean=0.5)
     config = tiny_run.training_config(epochs=4, warmup_epochs=1, learning_rate=1e-9)  # all components stay alike

@@ -69,7 +69,7 @@ def test_bad_arguments(tmp_path, save):
         datasets.load("npz", data_file=path, binarization="yes")
     with pytest.raises(DataError, match="'npz' needs data_file"):
         datasets.load("npz")
-    with pytest.raises(DataError, match="no other takes it"):
+    with pytest.raises(DataError, match="takes no data_file"):
         datasets.load("glyphs", data_file=path)
     with pytest.raises(DataError, match=r"manual_dir .*nowhere does not exist"):
         datasets.load("frey_faces", manual_dir=tmp_path / "nowhere")

@@ -52,6 +52,8 @@ MALFORMED = [
     ("encode", {"images": NAN_IMAGES}, "no NaN"),
     ("reconstruct", {"images": 2 * IMAGES}, r"lie in \[0, 1\]"),
     ("elbo", {"images": NAN_IMAGES, "seed": PAIR}, "no NaN"),
+    ("elbo", {"images": 0.5 * IMAGES, "seed": PAIR}, "grey values have no likelihood under a Bernoulli"),
+    ("log_likelihood", {"images": 0.5 * IMAGES, "num_samples": 5, "seed": PAIR}, "images must be 0 or 1"),
     ("encode", {"images": IMAGES.reshape(3, 4, 16, 1)}, ""),  # as many pixels, another shape
     ("encode", {"images": IMAGES[..., 0]}, ""),
     ("encode", {"images": IMAGES[:0]}, "number of images must be from 1 to 1000"),

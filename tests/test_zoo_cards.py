@@ -77,6 +77,8 @@ def test_the_licence_is_the_exporters():
 
 def test_dead_components_are_on_the_card():
     assert "explain no test image" not in card.render(metrics(effective_components=4.9, dead_components=0), CONFIG)
+    alike = metrics(effective_components=4.9, dead_components=3)  # all take part in every image, though 2 lead
+    assert "explain no test image" not in card.render(alike, CONFIG)
     text = card.render(metrics(effective_components=1.25, dead_components=3), CONFIG)
     assert "| effective components | 1.2 |" in text
     assert "**3 of the 5 components of the prior explain no test image.** As all have the same weight" in text

@@ -10,6 +10,7 @@ or where --out says, and ends with one JSON line on stdout. The data is looked f
 """
 
 import json
+import pathlib
 
 from absl import flags
 
@@ -96,6 +97,8 @@ def main(argv):
     data = zoo.read_data(folder)
     places = {} if is_preset else training.places_of_data(folder)  # a preset may come from anybody's machine
     places |= {name: FLAGS[name].value for name in ("data_dir", "manual_dir", "data_file") if FLAGS[name].value}
+    if (file := places.get("data_file")) and not FLAGS.data_file and not pathlib.Path(file).is_file():
+        raise InvalidValue(f"{folder} was trained on {file}, which is not there: give its place now with --data_file")
     dataset = datasets.load(
         data["dataset"],
         **places,

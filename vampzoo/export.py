@@ -11,6 +11,7 @@ import csv
 import json
 import math
 import pathlib
+import shlex
 
 from absl import flags
 
@@ -97,6 +98,8 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False, 
     run_dir, preset = pathlib.Path(run_dir), pathlib.Path(zoo_dir) / name
     if not run_dir.is_dir():
         raise zoo.ZooError(f"the run folder {run_dir} does not exist")
+    if (run_dir / zoo.CHECKSUMS).is_file():
+        raise zoo.ZooError(f"{run_dir} is a preset already, and --run_dir is the folder of a run")
     config, model_config = zoo.read_config(run_dir)
     if missing := {"data", "training"} - set(config):
         raise zoo.ZooError(f"{run_dir / zoo.CONFIG} lacks {sorted(missing)}: not the configuration of a run")
@@ -139,7 +142,7 @@ def export_preset(run_dir, name, zoo_dir, note="", allow_training_images=False, 
 
 def evaluate_command(run_dir):
     """What writes the evaluation.json of a run."""
-    return f"python -m vampzoo.evaluate --run_dir={run_dir} --split=test"
+    return f"python -m vampzoo.evaluate --run_dir={shlex.quote(str(run_dir))} --split=test"
 
 
 def read_text(path, hint):

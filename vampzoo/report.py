@@ -39,6 +39,7 @@ def main(argv):
     is_preset = (folder / zoo.CHECKSUMS).exists()
     out = pathlib.Path(FLAGS.out or (f"{name}.html" if is_preset else folder / page.NAME))
     files.check_output(out, "the page")
+    out.parent.mkdir(parents=True, exist_ok=True)
     model = zoo.load(folder)
     what = of_preset(folder) if is_preset else of_run(folder, model)
     config = zoo.read_config(folder)[0]

@@ -101,7 +101,10 @@ flags.DEFINE_integer(
     module_name=_TRAINING,
 )
 flags.DEFINE_integer(
-    "patience", _DEFAULTS.patience, "epochs without a better validation ELBO until it stops", module_name=_TRAINING
+    "patience",
+    _DEFAULTS.patience,
+    "epochs without a better validation ELBO that it goes on for; one more, and it stops",
+    module_name=_TRAINING,
 )
 flags.DEFINE_integer(
     "batch_size", _DEFAULTS.batch_size, "images in a step, over all devices together", module_name=_TRAINING

@@ -61,8 +61,10 @@ def load(name, *, data_dir=None, manual_dir=None, data_file=None, likelihood=Non
             raise DataError(f"{flag} {folder} is not a folder.")
     if manual_dir is not None and not pathlib.Path(manual_dir).exists():
         raise DataError(f"manual_dir {manual_dir} does not exist.")
-    if (name == "npz") != (data_file is not None):
-        raise DataError(f"Dataset 'npz' needs data_file, no other takes it: dataset={name!r}, data_file={data_file!r}.")
+    if name == "npz" and data_file is None:
+        raise DataError("Dataset 'npz' needs data_file, an .npz file with the array train: --data_file=FILE.")
+    if name != "npz" and data_file is not None:
+        raise DataError(f"Dataset {name!r} takes no data_file, got {data_file!r}: it is for dataset 'npz'.")
 
     if name in DATASETS:
         from vampzoo.datasets.prepared import read_named  # TFDS takes seconds to import.

@@ -67,22 +67,29 @@ def usage_title(usage, shown):
     )
 
 
-def advice(measures, num_components, num_images):
+def advice(measures, prior, num_images):
     """What to do about dead components; None if at least half of those that could explain an image do.
+
+    Components that share the images evenly are alike, not dead, whichever of them has the largest responsibility: the
+    effective number counts, too.
 
     Args:
         measures: as `usage_of` gives them.
-        num_components: K.
+        prior: a `vampzoo.priors.MixturePrior` of K components.
         num_images: N: no more components than that can have the largest responsibility for one.
     """
-    used = num_components - measures["dead_components"]
-    if 2 * used >= min(num_components, num_images):
+    used, effective = prior.num_components - measures["dead_components"], measures["effective_components"]
+    if 2 * max(used, effective) >= min(prior.num_components, num_images):
         return None
+    remedies = ["a smaller --num_components costs less"]
+    if prior.has_pseudo_inputs and not prior.began_as_data:
+        remedies.insert(0, "--pseudo_inputs_from_data starts pseudo-inputs at training images")
+    if not prior.weighted:
+        remedies.insert(0, "--weighted draws each as often as it is used (Eq. 16)")
     return (
-        f"{used} of the prior's {num_components} components explain all of {num_images} validation images (effective number "
-        f"{measures['effective_components']:.1f}), but samples come from the others, too. --weighted draws each as often as "
-        "it is used (Eq. 16), --pseudo_inputs_from_data starts pseudo-inputs at training images, a smaller "
-        "--num_components costs less"
+        f"{used} of the prior's {prior.num_components} components explain all of {num_images} validation images (effective "
+        f"number {effective:.1f}){'' if prior.weighted else ', but samples come from the others, too'}: "
+        + ", ".join(remedies)
     )
 
 

@@ -110,17 +110,18 @@ def write(
         files.write_text(out, text)
     except OSError as error:  # hours of work: it is shown where it can be
         raise OSError(f"{out} cannot be written ({error.strerror}); it would hold {json.dumps(result)}") from error
-    title = f"{dataset.spec.title}: {split} images"
+    title, written = f"{dataset.spec.title}: {split} images", figures_folder
     try:
         write_log_likelihoods(figures_folder, log_likelihoods)
         for kept in all_kept:
             kept.remove()
         write_figures(figures_folder, model, images, log_likelihoods, title, seed)
+        if page_path and split == "test" and (folder / files.CONFIG).is_file():
+            written = page_path
+            write_page(page_path, model, result, images, log_likelihoods, seed)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"{out} is written, but {figures_folder} cannot be: {reason}") from error
-    if page_path and split == "test" and (folder / files.CONFIG).is_file():
-        write_page(page_path, model, result, images, log_likelihoods, seed)
+        raise OSError(f"{out} is written, but {written} cannot be: {reason}") from error
     return result
 
 

@@ -192,7 +192,8 @@ class Run:
             for name, value in fields.items():
                 if recorded[section][name] != value:
                     raise InvalidValue(
-                        f"{self.folder} holds another run: {section}.{name} is {recorded[section][name]!r}, not {value!r}"
+                        f"{self.folder} holds another run: {section}.{name} is {recorded[section][name]!r}, not {value!r}. "
+                        "Move it elsewhere; runs of other settings go to another --runs_dir and --out"
                     )
         for flag in train_flags:
             name, _, text = flag.lstrip("-").partition("=")

@@ -48,6 +48,6 @@ class ComponentUsage:
         """What to do about dead components, said once: a text, or None."""
         if self.shares is None or self._advised:
             return None
-        text = components.advice(measures, len(self.shares), len(self._images))
+        text = components.advice(measures, self._model.prior_layer, len(self._images))
         self._advised = text is not None
         return text

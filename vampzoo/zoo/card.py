@@ -306,7 +306,10 @@ def _limits(metrics, config):
         )
         + "; the data is under the terms named above.",
     ]
-    if dead := (metrics["evaluation"] or {}).get("dead_components"):
+    evaluation = metrics["evaluation"] or {}
+    dead = evaluation.get("dead_components", 0)
+    # Where more take part than have the largest share of an image, those without one are not dead but like others.
+    if dead and evaluation["effective_components"] <= model["num_components"] - dead:
         lines.append(
             f"- **{dead} of the {model['num_components']} components of the prior explain no test image.**"
             + (

@@ -160,7 +160,7 @@ def _hub(address):
             f"{address} does not exist, or is not open to you: private and gated ones need `hf auth login` or HF_TOKEN"
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise _unreachable(address, "and is not in the cache") from error
+        raise _unreachable(address, " and is not in the cache") from error
     except errors.EntryNotFoundError as error:
         raise ZooError(
             f"{address} is no preset: it lacks {CHECKSUMS} or {CONFIG}, or a file that those name"
@@ -170,7 +170,7 @@ def _hub(address):
         hint = ": `hf auth login` or HF_TOKEN says who you are" if status in (401, 403) else ""
         raise ZooError(f"the hub refused {address}{hint} ({error})") from error
     except errors.HTTPError as error:  # no connection
-        raise _unreachable(address, f"({error})") from error
+        raise _unreachable(address, f" ({error})") from error
     except errors.HFValidationError as error:
         raise ZooError(f"{address} is no address on the hub: {error}") from error
 
@@ -178,6 +178,6 @@ def _hub(address):
 def _unreachable(address, why):
     endpoint = os.environ.get("HF_ENDPOINT", "the hub")
     return ZooError(
-        f"{address} cannot be fetched {why}: {endpoint} is not reachable, or HF_HUB_OFFLINE is set. Once fetched, a preset "
-        "loads from the cache without a network"
+        f"{address} cannot be reached{why}: {endpoint} is not reachable, or HF_HUB_OFFLINE is set. A preset that was fetched "
+        "once loads from the cache without a network"
     )

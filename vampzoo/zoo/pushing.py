@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import shlex
 import tempfile
 
 from vampzoo import __version__
@@ -74,7 +75,8 @@ def push(model_or_folder, address, *, license=None, message=None, private=None, 
 def _push_folder(folder, where, license, message, private):
     if not (folder / CHECKSUMS).is_file():
         raise ZooError(
-            f"{folder} is no preset: `python -m vampzoo.export --run_dir={folder} --name=...` makes one of a run"
+            f"{folder} is no preset: `python -m vampzoo.export --run_dir={shlex.quote(str(folder))} --name=...` "
+            "makes one of a run"
         )
     if license is not None:
         raise ZooError(f"the licence of {folder} is in its card, and is said when it is exported")

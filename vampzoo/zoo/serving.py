@@ -119,14 +119,14 @@ class ServedModel:
 
     def elbo(self, images, seed):
         """images [B, H, W, C], seed [2] -> elbo, distortion and rate, [B] each, nats."""
-        images = self._images(images)
+        images = self._data(images)
         noise = self.model.draw_noise(tf.shape(images)[0], random.key(seed))
         terms = self.model.elbo_terms(images, noise, self.prior_parameters())
         return {"elbo": terms.log_weight, "distortion": terms.distortion, "rate": terms.rate}
 
     def log_likelihood(self, images, num_samples, seed):
         """images [B, H, W, C], num_samples, seed [2] -> log_likelihood [B], nats."""
-        images = self._images(images)
+        images = self._data(images)
         num_samples = _in_range(num_samples, 1, MAX_IMPORTANCE_SAMPLES, "num_samples")
         draws = tf.shape(images)[0] * num_samples  # at most 10^7
         within = _in_range(draws, 1, self.max_draws, "the number of images times num_samples")
@@ -150,6 +150,15 @@ class ServedModel:
         ]
         with tf.control_dependencies(checks):
             return tf.ensure_shape(tf.identity(images), [None, *self.model.image_shape])
+
+    def _data(self, images):
+        """`_images` of which the likelihood is one: a Bernoulli's are 0 and 1."""
+        images = self._images(images)
+        if self.model.likelihood != "bernoulli":
+            return images
+        message = "grey values have no likelihood under a Bernoulli: images must be 0 or 1"
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all((images == 0) | (images == 1)), [message])]):
+            return tf.identity(images)
 
 
 def _in_range(value, low, high, name):
