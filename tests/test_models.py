@@ -8,9 +8,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from vampzoo import distributions, models, priors
+from vampzoo import config, distributions, models, priors
 from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
+from vampzoo.models import build
+from vampzoo.zoo import card
 
 KINDS = pytest.mark.parametrize(
     "fields",
@@ -332,3 +334,11 @@ def test_export_of_keras(tiny_model, binary_images, tmp_path):
     model.export(tmp_path / "exported", verbose=False)
     exported = tf.saved_model.load(tmp_path / "exported")
     np.testing.assert_allclose(exported.serve(binary_images), model.reconstruct(binary_images), rtol=1e-5)
+
+
+def test_every_name_has_its_title_and_its_making():
+    assert set(config.MODELS) == set(config.MODEL_TITLES) == set(build._BUILDERS)
+    assert set(config.PRIORS) == set(config.PRIOR_TITLES) == set(card.PRIOR_DESCRIPTIONS)
+    tiny = {"image_shape": (4, 4, 1), "num_components": 2}
+    kinds = [type(build.create_prior(ModelConfig(prior=name, **tiny), 0)) for name in config.PRIORS]
+    assert len(set(kinds)) == len(kinds)

@@ -240,3 +240,15 @@ def test_one_log_variance_for_all_latents():
     z = RNG.normal(size=(7, 3)).astype(np.float32)
     one, three = (prior.distribution(keras.Model(x, [mean, v])).log_prob(z) for v in (log_var, whole))
     np.testing.assert_allclose(one, three, rtol=1e-6)
+
+
+@every_prior
+def test_what_a_prior_with_components_offers(make):
+    prior, encoder = make(), make_encoder()
+    parameters = prior.parameters(encoder)
+    assert isinstance(parameters, tuple)
+    if prior.has_components:
+        p, z = prior.from_parameters(parameters), RNG.normal(size=(5, LATENT)).astype(np.float32)
+        assert len(parameters[0]) == K
+        np.testing.assert_allclose(scipy.special.logsumexp(p.component_log_probs(z), axis=1), p.log_prob(z), rtol=1e-5)
+        assert p.sample_component(tf.constant([0, K - 1]), tf.constant([1, 2])).shape == (2, LATENT)

@@ -12,6 +12,8 @@ import child_runs
 import numpy as np
 import pytest
 
+from vampzoo import config
+
 SMALL = [
     "--dataset=npz",
     "--model=vae",
@@ -264,8 +266,8 @@ def test_a_finished_run_without_its_history_is_evaluated_all_the_same(tmp_path, 
         (["--optimizer=sgd"], "<normalized_adam|adam>"),
         (["--mixed_precision=float8"], "<none|bfloat16|float16>"),
         (["--strategy=tpu"], "<auto|one_device|mirrored|multi_worker>"),
-        (["--prior=flow"], "<standard|mog|vampprior|vampprior_data>"),
-        (["--model=gan"], "<vae|hvae|conv_hvae|pixel_hvae|deep_vae|topdown_hvae>"),
+        (["--prior=flow"], f"<{'|'.join(config.PRIORS)}>"),
+        (["--model=gan"], f"<{'|'.join(config.MODELS)}>"),
         (["--num_samples=0"], "--num_samples must be at least 1, got 0"),
         (["--batchsize=1"], "Unknown command line flag 'batchsize'. Did you mean: batch_size"),
         (["caltech"], "unexpected arguments ['caltech']: flags are written --name=value"),

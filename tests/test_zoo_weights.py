@@ -9,10 +9,11 @@ import tiny_preset
 
 import vampzoo
 from vampzoo import models, zoo
+from vampzoo.config import MODELS
 from vampzoo.zoo import serving, weights
 
 
-@pytest.mark.parametrize("model", ["vae", "hvae", "deep_vae", "conv_hvae", "pixel_hvae"])
+@pytest.mark.parametrize("model", MODELS)
 def test_names_depend_on_the_model_alone(model):
     config = tiny_preset.config(model=model, prior="mog", weighted=True)
     first, second = (models.create(config, seed) for seed in (0, 1))

@@ -115,7 +115,7 @@ class ModelConfig:
     def least_weights(self):
         """A number of weights below that of the model: dense layers and pseudo-inputs alone, some of them."""
         pixels, units, latents = math.prod(self.image_shape), self.hidden_units, self.top_size
-        per_component = {"standard": 0, "mog": 2 * latents}.get(self.prior, pixels)
+        per_component = pixels if self.prior.startswith("vampprior") else {"mog": 2 * latents}.get(self.prior, 0)
         if self.model == "topdown_hvae":
             layer = self.layer_units * (units + 2 * self.state_size + latents)  # of q(z_l|x, s_l) and p(z_l|s_l)
             below = min(self.layers - 1, 1) if self.shared_layers else self.layers - 1

@@ -75,7 +75,7 @@ def save_grid(path, images, columns=None, scale=3, title=None):
     mpl_image.imsave(path, grid(images, columns, scale, title))
 
 
-def save_histogram(path, log_likelihoods, title, xlabel="log-likelihood (nats)"):
+def save_histogram(path, log_likelihoods, title):
     """Histogram of per-image log-likelihoods [N] (the paper's Figure 7)."""
     from matplotlib.figure import Figure
 
@@ -85,7 +85,7 @@ def save_histogram(path, log_likelihoods, title, xlabel="log-likelihood (nats)")
     axes.hist(log_likelihoods, bins=100, color="#4878a8")
     axes.axvline(np.mean(log_likelihoods), color="black", linewidth=1, label=f"mean {np.mean(log_likelihoods):.2f}")
     axes.set_title(title, parse_math=False)  # a file's name may hold dollars
-    axes.set(xlabel=xlabel, ylabel="images")
+    axes.set(xlabel="log-likelihood (nats)", ylabel="images")
     axes.legend()
     figure.savefig(path, dpi=120)
 

@@ -31,7 +31,11 @@ class MixtureParameters(NamedTuple):
 
 
 class Prior(keras.layers.Layer):
-    """What every prior offers: its parameters, and its distribution over z [..., M]."""
+    """What every prior offers: its parameters, and its distribution over z [..., M].
+
+    The parameters of one with components begin with a tensor [K, ...], and its distribution has `component_log_probs` and
+    `sample_component`, as `vampzoo.distributions.DiagonalGaussianMixture`.
+    """
 
     has_pseudo_inputs = (
         False  # whether there is an attribute `pseudo_inputs`, and components that an encoder makes of it

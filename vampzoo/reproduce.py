@@ -19,7 +19,7 @@ from absl import flags
 
 from vampzoo import config, datasets, files, program
 from vampzoo.errors import InvalidValue, VampzooError
-from vampzoo.paper import cells, queue, records
+from vampzoo.paper import cells, queue, records, results
 
 FLAGS = flags.FLAGS
 
@@ -57,7 +57,7 @@ program.define_path("data_dir", None, "folder of prepared TFDS datasets (default
 program.define_path("manual_dir", None, "folder with source files, which then need no download", module_name=_HOW)
 program.define_path("zoo_dir", None, "folder of the presets, of which tables are made", module_name=_HOW)
 
-_PAPERS = tuple(name for name in datasets.DATASETS if name != "glyphs")
+_PAPERS = tuple(name for name in datasets.DATASETS if name in results.RESULTS)
 # (datasets, models, priors) where no flag says otherwise.
 _DEFAULTS = {
     "table 1": (_PAPERS, ("vae", "hvae", "conv_hvae", "pixel_hvae"), ("standard", "vampprior")),

@@ -40,43 +40,57 @@ flags.DEFINE_enum(
 )
 
 _MODEL = "model"
-flags.DEFINE_enum("model", "hvae", config.MODELS, "which model", module_name=_MODEL)
-flags.DEFINE_enum("prior", "vampprior", config.PRIORS, "prior of the top latent layer", module_name=_MODEL)
-flags.DEFINE_boolean("weighted", False, "trainable mixture weights (Eq. 16)", module_name=_MODEL)
+_ARCHITECTURE = config.ModelConfig()
+flags.DEFINE_enum("model", _ARCHITECTURE.model, config.MODELS, "which model", module_name=_MODEL)
+flags.DEFINE_enum("prior", _ARCHITECTURE.prior, config.PRIORS, "prior of the top latent layer", module_name=_MODEL)
+flags.DEFINE_boolean("weighted", _ARCHITECTURE.weighted, "trainable mixture weights (Eq. 16)", module_name=_MODEL)
 flags.DEFINE_integer(
     "num_components", None, "K of a mixture prior (default: the paper's for the dataset)", module_name=_MODEL
 )
 flags.DEFINE_enum("likelihood", None, config.LIKELIHOODS, "p(x|z) (default: the dataset's)", module_name=_MODEL)
-flags.DEFINE_integer("hidden_units", 300, "width of the gated dense layers", module_name=_MODEL)
-flags.DEFINE_integer("z1_size", 40, "latents of the lower layer", module_name=_MODEL)
-flags.DEFINE_integer("z2_size", 40, "latents of the upper layer (of the only one for --model=vae)", module_name=_MODEL)
-flags.DEFINE_integer("layers", 6, "stochastic layers of --model=topdown_hvae", module_name=_MODEL)
-flags.DEFINE_integer("latent_size", 40, "latents of each layer of --model=topdown_hvae", module_name=_MODEL)
+flags.DEFINE_integer("hidden_units", _ARCHITECTURE.hidden_units, "width of the gated dense layers", module_name=_MODEL)
+flags.DEFINE_integer("z1_size", _ARCHITECTURE.z1_size, "latents of the lower layer", module_name=_MODEL)
 flags.DEFINE_integer(
-    "state_size", 150, "what a factor of --model=topdown_hvae hears of all latents above it", module_name=_MODEL
+    "z2_size", _ARCHITECTURE.z2_size, "latents of the upper layer (of the only one for --model=vae)", module_name=_MODEL
+)
+flags.DEFINE_integer("layers", _ARCHITECTURE.layers, "stochastic layers of --model=topdown_hvae", module_name=_MODEL)
+flags.DEFINE_integer(
+    "latent_size", _ARCHITECTURE.latent_size, "latents of each layer of --model=topdown_hvae", module_name=_MODEL
 )
 flags.DEFINE_integer(
-    "layer_units", 150, "width of the gated layers between the latents of --model=topdown_hvae", module_name=_MODEL
+    "state_size",
+    _ARCHITECTURE.state_size,
+    "what a factor of --model=topdown_hvae hears of all latents above it",
+    module_name=_MODEL,
+)
+flags.DEFINE_integer(
+    "layer_units",
+    _ARCHITECTURE.layer_units,
+    "width of the gated layers between the latents of --model=topdown_hvae",
+    module_name=_MODEL,
 )
 flags.DEFINE_float(
     "layer_head_scale",
-    0.1,
+    _ARCHITECTURE.layer_head_scale,
     "initial weights of the heads of --model=topdown_hvae below the top, in multiples of the usual ones",
     module_name=_MODEL,
 )
 flags.DEFINE_enum(
     "state_maps",
-    "linear",
+    _ARCHITECTURE.state_maps,
     config.STATE_MAPS,
     "what a layer of --model=topdown_hvae adds to the state: affine in its latents, or a gated layer of them",
     module_name=_MODEL,
 )
 flags.DEFINE_boolean(
-    "shared_layers", False, "whether the layers of --model=topdown_hvae below the top share weights", module_name=_MODEL
+    "shared_layers",
+    _ARCHITECTURE.shared_layers,
+    "whether the layers of --model=topdown_hvae below the top share weights",
+    module_name=_MODEL,
 )
 flags.DEFINE_enum(
     "decoder",
-    "linear",
+    _ARCHITECTURE.decoder,
     config.DECODERS,
     "p(x|state) of --model=topdown_hvae: affine, or with one gated layer, or two",
     module_name=_MODEL,

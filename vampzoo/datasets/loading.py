@@ -85,12 +85,18 @@ def load(name, *, data_dir=None, manual_dir=None, data_file=None, likelihood=Non
     else:
         raise unknown_dataset(name)
 
+    as_named = name in DATASETS and binarization is None and likelihood == spec.likelihood
     taken_from = {split: "train" for split in splits if split not in arrays}
     splits, likelihood, dynamic = for_likelihood(
         splits, where, likelihood=likelihood, binarization=binarization, taken_from=taken_from
     )
     if spec is None:
         spec = _own_spec(name, where, splits["train"])
+    found = (splits["train"].shape[1:], dynamic)
+    if as_named and found != (expected := (spec.image_shape, spec.dynamic)):
+        raise DataError(
+            f"datasets/specs.py says (image_shape, dynamic) = {expected} of {name}, and its builder gives {found}."
+        )
     spec = dataclasses.replace(spec, likelihood=likelihood, dynamic=dynamic)
     return Dataset(spec=spec, fingerprint=_fingerprint(splits), **splits)
 

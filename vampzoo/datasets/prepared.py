@@ -15,7 +15,8 @@ from vampzoo.datasets.downloads import no_download, reachable
 from vampzoo.datasets.errors import DataError
 from vampzoo.datasets.npz import MAX_PIXELS
 from vampzoo.datasets.pixels import check_pixels
-from vampzoo.datasets.sources import SourceFileBuilder, sha256
+from vampzoo.datasets.sources import SourceFileBuilder
+from vampzoo.files import sha256
 
 # The datasets of the paper that TFDS itself has: (its name for it, split -> the part of TFDS's splits).
 IN_TFDS = {

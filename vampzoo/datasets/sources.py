@@ -3,13 +3,13 @@
 import abc
 import contextlib
 import dataclasses
-import hashlib
 import pathlib
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from vampzoo.datasets.errors import DataError
+from vampzoo.files import sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +18,6 @@ class Source:
 
     url: str
     filename: str
-
-
-def sha256(path):
-    """The checksum of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def float_images(height, width):

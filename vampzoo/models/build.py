@@ -1,5 +1,7 @@
 """From a `ModelConfig` to a model with the paper's networks."""
 
+import itertools
+
 from vampzoo import memory, networks, priors
 from vampzoo.config import DECODERS
 from vampzoo.models.deep_vae import DeepVAE
@@ -29,7 +31,7 @@ def create(config, seed=0):
     sizes = ", ".join(f"{field}={getattr(config, field)}" for field in fields)
     memory.check(4 * config.least_weights(), f"the weights of a model with {sizes}")
     # Each network gets a seed of its own, so that changing one leaves the others' initial weights as they are.
-    seeds = (10 * seed + i for i in range(10))
+    seeds = itertools.count(10 * seed)
     prior = create_prior(config, next(seeds))
     model = _BUILDERS[config.model](config, prior, seeds)
     model.model_config = config
@@ -43,8 +45,8 @@ def create_prior(config, seed):
         return priors.StandardNormal(config.top_size, name="prior")
     if config.prior == "mog":
         return priors.MixtureOfGaussians(latent_size=config.top_size, **common)
-    cls = priors.VampPrior if config.prior == "vampprior" else priors.VampPriorData
-    return cls(
+    of_pseudo_inputs = {"vampprior": priors.VampPrior, "vampprior_data": priors.VampPriorData}
+    return of_pseudo_inputs[config.prior](
         input_shape=config.image_shape, mean=config.pseudo_inputs_mean, stddev=config.pseudo_inputs_stddev, **common
     )
 

@@ -178,6 +178,6 @@ def _hub(address):
 def _unreachable(address, why):
     endpoint = os.environ.get("HF_ENDPOINT", "the hub")
     return ZooError(
-        f"{address} cannot be reached{why}: {endpoint} is not reachable, or HF_HUB_OFFLINE is set. A preset that was fetched "
-        "once loads from the cache without a network"
+        f"{address} cannot be reached{why}: {endpoint} is not reachable, or HF_HUB_OFFLINE is set. A preset that was "
+        "fetched once loads from the cache without a network"
     )

@@ -55,8 +55,8 @@ class ServedModel:
         self.model = model
         parameters = model.prior_parameters()
         self.prior_variables = [tf.Variable(t, trainable=False, name=f"prior_{i}") for i, t in enumerate(parameters)]
-        self._make_parameters = type(parameters)._make if parameters else tuple
-        self.num_components = int(parameters[0].shape[0]) if parameters else 0
+        self._make_parameters = getattr(type(parameters), "_make", tuple)
+        self.num_components = int(parameters[0].shape[0]) if model.prior_layer.has_components else 0
         self.max_draws = max_draws(model)
 
     def signatures(self):
@@ -201,8 +201,7 @@ def export(model, folder, name):
     archive.add_variable_collection("model_weights", [weight.value for weight in model.weights])
     signatures = served.signatures()
     for signature, (function, specs) in signatures.items():
-        # ExportArchive traces without AutoGraph, which the loops over samples need: a function of our own inside it has it.
-        archive.add_endpoint(signature, tf.function(function, autograph=False), specs)
+        archive.add_endpoint(signature, function, specs)
     try:
         with files.path_without_patterns(folder.parent) as parent:
             archive.write_out(f"{parent}/{folder.name}", verbose=False)

@@ -26,7 +26,7 @@ def names(model):
         model: a `vampzoo.models.LatentVariableModel`.
 
     Raises:
-        ZooError: if a weight belongs to none of the networks that are attributes of the model.
+        ZooError: if a weight belongs to none of the networks that are public attributes of the model.
     """
     found = {}
     # The prior's encoder is q(z2|x), too: of two names the later in the alphabet is taken, q_z2_network.
@@ -40,7 +40,7 @@ def names(model):
                     place = f"{attribute}.{index}" if is_list else attribute
                     found[id(weight)] = f"{place}/{position}/{weight.name}"
     if nameless := [weight.path for weight in model.weights if id(weight) not in found]:
-        raise ZooError(f"weights {', '.join(nameless)} belong to no network that is an attribute of the model")
+        raise ZooError(f"weights {', '.join(nameless)} belong to no network that is a public attribute of the model")
     return [found[id(weight)] for weight in model.weights]
 
 

@@ -49,9 +49,10 @@ def check_name(name, model_config, dataset):
             raise ZooError(f"the name {name!r} says {said}, and the {what} is {is_}")
     if "weighted" in words and not model_config.weighted:
         raise ZooError(f"the name {name!r} says weighted, and the components of the prior have equal weights")
-    # A dataset is named by its first word: "caltech101" for caltech101_silhouettes, "mnist" for its two binarisations.
+    # A dataset is named by a word of its own: "caltech101" for caltech101_silhouettes, "mnist" for its two binarisations.
     of_dataset = set(re.split("[_:]", dataset))
     aliases = {word for known in datasets.DATASETS for word in known.split("_")} - {"faces", "silhouettes"}
+    aliases -= {*configuration.MODELS, *configuration.PRIORS}
     if dataset != "npz" and (others := [w for w in words if w in aliases - of_dataset]):
         raise ZooError(f"the name {name!r} says {others[0]}, and the data is {dataset}")
 
