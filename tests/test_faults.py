@@ -28,15 +28,16 @@ def history_length(folder):
 
 def test_kills_at_random_moments(tmp_path):
     """Every killed run resumes, and ends with the weights and the history of one that was left alone."""
-    begin = time.monotonic()
     child_runs.call(child_runs.train, tmp_path / "reference", 30, tmp_path / "reference.npz")
-    duration = time.monotonic() - begin
     moments = random.Random(0)
-    kills = finished = 0
+    kills = finished = epochs = 0
     while kills < NUM_KILLS:
         run, result = tmp_path / f"run{finished}", tmp_path / f"result{finished}.npz"
         process = child_runs.start(child_runs.train, run, 30, result)
-        process.join(moments.uniform(0.2, 1.0) * duration)
+        epochs = moments.randint(epochs, 30)
+        while process.is_alive() and history_length(run) <= epochs:  # its first line is the header
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.05))
         if process.is_alive():
             process.kill()
             process.join()
@@ -44,7 +45,7 @@ def test_kills_at_random_moments(tmp_path):
         else:
             assert process.exitcode == 0
             child_runs.assert_same_results(result, tmp_path / "reference.npz")
-            finished += 1
+            finished, epochs = finished + 1, 0
     child_runs.call(child_runs.train, run, 30, result)
     child_runs.assert_same_results(result, tmp_path / "reference.npz")
     print(f"{kills} kills, {finished + 1} runs finished")
