@@ -57,6 +57,39 @@ def test_a_bad_configuration_names_the_field(fields, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "vae", "prior": "vampprior"},
+        {"model": "hvae", "prior": "mog"},
+        {"model": "deep_vae", "prior": "standard"},
+        {"model": "topdown_hvae", "prior": "vampprior_data", "decoder": "gated"},
+    ],
+    ids=lambda fields: f"{fields['model']}-{fields['prior']}",
+)
+def test_what_is_unused_makes_no_difference_and_the_rest_does(tiny_config, fields):
+    def start(**changes):
+        model = models.create(tiny_config(**{**fields, **changes}))
+        model.prior_layer.start_at_examples(np.random.default_rng(0).random((9, *model.image_shape)), 0)
+        return [np.array(weight.value) for weight in model.weights]
+
+    def differ(weights, others):
+        return len(weights) != len(others) or any(
+            not np.array_equal(*pair) for pair in zip(weights, others, strict=True)
+        )
+
+    base, before = tiny_config(**fields), start()
+    others = {"decoder": "deep", "state_maps": "gated", "shared_layers": True}
+    made_otherwise = set()
+    for field, value in dataclasses.asdict(base).items():
+        if field not in ("model", "prior", "weighted", "likelihood", "image_shape"):
+            if differ(before, start(**{field: others[field] if field in others else value + 1})):
+                made_otherwise.add(field)
+            else:
+                assert field in base.unused(), field
+    assert made_otherwise.isdisjoint(base.unused())
+
+
 def test_configuration_round_trip(tiny_config):
     config = tiny_config(weighted=True)
     values = dataclasses.asdict(config)

@@ -300,6 +300,17 @@ def test_train_on_a_file_refuses(arguments, message, data_file, tmp_path):
     assert message in err.splitlines()[-1] and "Traceback" not in err
 
 
+def test_flags_without_effect_are_named(data_file):
+    idle = ["--z1_size=3", "--layers=2", "--pseudo_inputs_mean=.5", f"--data_dir={data_file.parent}"]
+    where = [f"--data_file={data_file}", "--run_dir=/dev/null"]  # the end, once the hints are given
+    code, _, err = run("train", *SMALL, *where, "--prior=standard", *idle)
+    causes = {"z1_size=3": "model=vae", "layers=2": "model=vae", "num_components=3": "prior=standard"}
+    causes |= {"pseudo_inputs_mean=0.5": "prior=standard", f"data_dir={data_file.parent}": "dataset=npz"}
+    hints = [line for line in err.splitlines() if line.startswith("hint: ")]
+    assert sorted(hints) == sorted(f"hint: --{flag} has no effect with --{cause}" for flag, cause in causes.items())
+    assert code == 1 and "the run folder /dev/null" in err
+
+
 def test_large_seeds(data_file, tmp_path):
     """Any integer is a seed, also where those of Keras are 32 bits."""
     for seed in (429_497, 2**31, 2**70):

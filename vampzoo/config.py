@@ -112,6 +112,29 @@ class ModelConfig:
         """Latents of the layer that has the prior."""
         return self.latent_size if self.model == "topdown_hvae" else self.z2_size
 
+    def unused(self):
+        """What makes no difference to this model.
+
+        Returns:
+            A dictionary from names of fields to what makes them so: "model=vae", "prior=standard".
+        """
+        topdown = (
+            "layers",
+            "latent_size",
+            "state_size",
+            "layer_units",
+            "layer_head_scale",
+            "state_maps",
+            "shared_layers",
+        )
+        of_model = {"vae": ("z1_size",), "topdown_hvae": ("z1_size", "z2_size")}.get(self.model, ())
+        if self.model != "topdown_hvae":
+            of_model = (*of_model, *topdown, "decoder")
+        of_prior = () if self.prior == "vampprior" else ("pseudo_inputs_mean", "pseudo_inputs_stddev")
+        if self.prior == "standard":
+            of_prior = ("num_components", *of_prior)
+        return dict.fromkeys(of_model, f"model={self.model}") | dict.fromkeys(of_prior, f"prior={self.prior}")
+
     def least_weights(self):
         """A number of weights below that of the model: dense layers and pseudo-inputs alone, some of them."""
         pixels, units, latents = math.prod(self.image_shape), self.hidden_units, self.top_size

@@ -14,11 +14,12 @@ import os
 import pathlib
 import signal
 import sys
+import warnings
 
 from absl import flags
 
 from vampzoo import __version__, config, datasets, figures, files, program
-from vampzoo.errors import InvalidValue
+from vampzoo.errors import Hint, InvalidValue
 
 FLAGS = flags.FLAGS
 
@@ -263,6 +264,7 @@ def main(argv):
         binarization=FLAGS.binarization,
     )
     model_config = create_model_config(dataset.spec)
+    hint_at_unused_flags(model_config)
     data = {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint}
     run_config = training.run_config(model_config, training_config, data)
     how = ("overwrite", "jit_compile", "pseudo_input_chunk", "evaluate", "num_samples")
@@ -383,6 +385,18 @@ def create_model_config(spec):
         if field.name in FLAGS and FLAGS[field.name].value is not None
     }
     return config.ModelConfig(**{**from_dataset, **from_flags})
+
+
+def hint_at_unused_flags(model_config):
+    """Warns of flags that somebody gave, and that make no difference to this model on this data."""
+    unused = model_config.unused()
+    if not model_config.prior.startswith("vampprior"):
+        unused["pseudo_input_chunk"] = f"prior={model_config.prior}"
+    if FLAGS.dataset == "npz":
+        unused |= dict.fromkeys(("data_dir", "manual_dir"), "dataset=npz")
+    for name, cause in unused.items():
+        if FLAGS[name].value != FLAGS[name].default:
+            warnings.warn(f"--{name}={FLAGS[name].value} has no effect with --{cause}", Hint, stacklevel=2)
 
 
 def recorded_flags():
