@@ -11,8 +11,8 @@ import pytest
 
 from vampzoo import files
 from vampzoo.config import ModelConfig
-from vampzoo.errors import InvalidValue
-from vampzoo.paper import cells, queue, records, results, tables
+from vampzoo.errors import NOT_FINITE, InvalidValue
+from vampzoo.paper import cells, queue, records, results, summary, tables
 
 CALTECH = "caltech101_silhouettes"
 TESTS = pathlib.Path(__file__).parent
@@ -283,7 +283,16 @@ def test_failure_carries_the_programs_last_words(tmp_path):
         cells.train(run)
 
 
+def test_a_training_that_diverged_is_known_by_its_last_words(tmp_path):
+    with pytest.raises(cells.Diverged, match="the weights are not finite in epoch 3"):
+        cells.train(
+            scripted(tmp_path, f"import sys; sys.exit('error: the weights are {NOT_FINITE} in epoch 3; lower')")
+        )
+
+
 def test_a_run_that_stops_before_its_evaluation_is_not_complete(tmp_path):
+    with pytest.raises(ValueError, match="stopped before its end"):
+        cells.train(scripted(tmp_path, "pass"), complete=False)
     with pytest.raises(ValueError, match="stopped before its evaluation"):
         cells.train(scripted(tmp_path, "pass"))
 
@@ -365,14 +374,20 @@ def test_bad_flags_are_named(flags, message):
 # === The queue ===
 
 
-def fake_training(calls, fails=()):
-    """In place of the train program: writes what a run leaves; 5e-4 is better by validation ELBO."""
+def fake_training(calls, fails=None):
+    """In place of the train program: writes what a run leaves; 5e-4 is better by validation ELBO.
+
+    Args:
+        calls: a list, to which (name of the run, learning rate, whether it is to be complete) is appended.
+        fails: {name of a run: what it raises}.
+    """
+    fails = fails or {}
 
     def train(run, train_flags=(), complete=True):
         rate = next(flag.partition("=")[2] for flag in train_flags if flag.startswith("--learning_rate="))
         calls.append((run.folder.name, rate, complete))
         if run.folder.name in fails:
-            raise InvalidValue("out of luck")
+            raise fails[run.folder.name]
         if complete:
             shutil.rmtree(run.folder, ignore_errors=True)
             finish(run, np.linspace(-110, -100, 20))
@@ -390,7 +405,7 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
     runs_dir, results_dir = tmp_path / "runs", tmp_path / "results"
     calls = []
     queued = queue.runs(runs_dir)
-    train = fake_training(calls, fails=["hvae_standard_static_mnist_seed0"])
+    train = fake_training(calls, {"hvae_standard_static_mnist_seed0": InvalidValue("out of luck")})
     results_dir.mkdir()
     (results_dir / "learning_rates.json").write_text('{"omniglot vae": {"chosen": "1e-4"}}')  # found on another machine
     failures = queue.work(queued, runs_dir, results_dir, train=train)
@@ -421,6 +436,27 @@ def test_queue_chooses_rates_trains_records_and_goes_on(tmp_path, monkeypatch):
     elsewhere, new = [], tmp_path / "of another machine"
     assert not queue.work(queue.runs(new), new, results_dir, train=fake_training(elsewhere))
     assert elsewhere == [("hvae_mog_static_mnist_seed0", "5e-4", True)]  # what the records lack, at the rate they hold
+
+
+def test_queue_leaves_a_rate_that_diverges(tmp_path, monkeypatch):
+    monkeypatch.setattr(queue, "ORDER", [(("static_mnist", "hvae", "vampprior"), 0)])
+    high, low = (f"hvae_vampprior_static_mnist_lr{rate}_seed0" for rate in queue.GRID)
+    diverged, calls = cells.Diverged("the loss is not finite"), []
+    for failing, folder in (([high], "one"), ([high, low], "both")):
+        runs_dir = tmp_path / folder
+        train = fake_training(calls, dict.fromkeys(failing, diverged))
+        failures = queue.work(queue.runs(runs_dir), runs_dir, tmp_path / f"results of {folder}", train=train)
+        if folder == "one":
+            assert not failures and calls[-1] == ("hvae_vampprior_static_mnist_seed0", "1e-4", True)
+            text = (tmp_path / f"results of {folder}" / "learning_rates.json").read_text()
+            assert json.loads(text)["static_mnist hvae"]["validation_elbo"] == {"5e-4": None, "1e-4": -95.0}
+            assert "5e-4: diverged, 1e-4: -95.00 | 1e-4 |" in summary.learning_rates(json.loads(text))
+        else:
+            assert "the trials of every learning rate diverged" in failures["hvae_vampprior_static_mnist_seed0"]
+    locked = fake_training([], {high: InvalidValue("another process trains in it")})
+    new = tmp_path / "locked"  # of the rate itself that says nothing, so the other one is not taken for the better
+    assert queue.work(queue.runs(new), new, tmp_path / "none", train=locked)
+    assert not (tmp_path / "none").exists() or not list((tmp_path / "none").iterdir())
 
 
 def test_queue_takes_what_the_flags_leave(tmp_path):

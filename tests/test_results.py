@@ -10,6 +10,7 @@ import pytest
 from test_reproduce import change, finish
 
 from vampzoo import zoo
+from vampzoo.errors import InvalidValue
 from vampzoo.paper import cells, records, summary
 from vampzoo.zoo.listing import Facts
 
@@ -67,6 +68,8 @@ def test_gains_are_held_against_the_same_table_of_the_paper(tmp_path):
     made = cells.runs(cells.grid(["static_mnist"], ["hvae"], ["standard", "mog"]), 1, tmp_path)
     for run in made:
         finish(run, images + (run.cell.prior == "mog") * np.linspace(0.9, 1.1, 100))
+        path = run.folder / "config.json"
+        path.write_text(path.read_text().replace('"learning_rate": 0.0001', '"learning_rate": 0.0005'))  # as configured
     assert "| HVAE | MoG | 1 | +1.00 ± 0.01 | +0.82 |" in summary.gains(made)  # Table 2: -85.07 and -85.89
 
 
@@ -84,6 +87,39 @@ def test_results_md_marks_another_number_of_samples_and_another_selection(runs, 
     assert "| -130.50 (importance-weighted bound) |" in text
     assert "selection importance_bound instead of elbo" in text and "; other settings)" in text
     assert "| HVAE | VampPrior | 1 |" in text  # of the other seed: this one has no partner with as many samples
+
+
+def test_results_md_names_records_with_too_few_samples_and_runs_of_other_data(runs, tmp_path):
+    change(runs[1], num_samples=1000)
+    others = [run for run in runs if run.cell.prior == "standard"]
+    for run in others:
+        change(run, fingerprint="0" * 64)
+    text = summary.markdown(tmp_path / "runs")
+    assert f"Not in the tables, since not complete: {runs[1].folder.name}." in text
+    assert (
+        f"(fingerprint `{'0' * 12}`: {', '.join(run.folder.name for run in others)})" in text
+        and f"(fingerprint `{'f' * 12}`: " in text
+    )
+
+
+def test_gains_of_runs_with_other_settings_are_marked(runs, tmp_path):
+    for run in runs:
+        config = json.loads((run.folder / "config.json").read_text())
+        config["training"]["batch_size"] = 200
+        (run.folder / "config.json").write_text(json.dumps(config))
+    assert "| 2 | +5.05 ± 1.41; other settings | +3.80 |" in summary.gains(runs)
+
+
+@pytest.mark.parametrize("name", [records.LIKELIHOODS, "figures/log_likelihoods.npy"])
+def test_damaged_log_likelihoods_are_named(runs, name):
+    folder = runs[0].folder
+    whole = (records.keep(folder, folder.parent / "results") / records.LIKELIHOODS).read_bytes()
+    damaged = folder / name
+    for content in (whole[:300], b"", b"no array"):
+        damaged.write_bytes(content)
+        with pytest.raises(InvalidValue, match=re.escape(f"{damaged} is damaged")):
+            records.log_likelihoods(folder)
+        assert runs[0].state() == "started"
 
 
 def test_results_md_says_how_tight_the_presets_are(tmp_path):
@@ -123,6 +159,21 @@ def test_a_record_fits_together(name):
     assert len(values) == evaluation["num_images"]
     assert values.mean() == pytest.approx(evaluation["log_likelihood"], abs=1e-3)
     assert sum(path.stat().st_size for path in folder.glob("*.npz")) <= 40 * 1024
+
+
+@needs_records
+@pytest.mark.parametrize("entry", summary.unrecorded(RESULTS), ids=lambda entry: f"{entry['model']}_{entry['prior']}")
+def test_the_command_of_an_unrecorded_run_makes_it(entry):
+    _, _, program, flagfile, *given = entry["command"].split()  # python -m vampzoo.train --flagfile=...
+    values = cells.flag_values(PROJECT / flagfile.partition("=")[2])
+    for flag in given:
+        name, equals, text = flag.removeprefix("--").partition("=")
+        values |= {name: text} if equals else {name.removeprefix("no"): str(not name.startswith("no")).lower()}
+    assert program == "vampzoo.train"
+    made = (values["dataset"], values["model"], values.get("prior", "vampprior"))
+    assert made == (entry["dataset"], entry["model"], entry["prior"])
+    assert entry["prior"] == "vampprior" or values["pseudo_inputs_from_data"] == "false"  # which others refuse
+    assert f"S = {values['num_samples']}" in entry["remark"]
 
 
 QUOTED = re.compile(r"results/(\w+): (-?\d+\.\d+) \+- (\d+\.\d+)")

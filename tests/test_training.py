@@ -404,7 +404,7 @@ def test_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch
 def test_nan_validation_stops(tmp_path, monkeypatch):
     trainer = tiny_run.trainer(tmp_path)
     monkeypatch.setattr(trainer, "validation_elbo", lambda seed: {"elbo": np.array([1.0, math.nan])})
-    with pytest.raises(training.NotFinite, match="validation ELBO is nan after epoch 1"):
+    with pytest.raises(training.NotFinite, match="validation ELBO is not finite after epoch 1: nan"):
         trainer.fit()
 
 

@@ -10,5 +10,9 @@ class InvalidValue(VampzooError, ValueError):
     """A flag or an argument has a value that it cannot have; the message names it and what is valid."""
 
 
+# What the message of a training says that diverged; `vampzoo.paper.cells.train` knows it by that.
+NOT_FINITE = "not finite"
+
+
 class Hint(UserWarning):
     """Something is allowed, and probably not meant; the message says what to do."""

@@ -12,7 +12,7 @@ import sys
 
 from vampzoo import datasets, files
 from vampzoo.config import ModelConfig, TrainingConfig
-from vampzoo.errors import InvalidValue
+from vampzoo.errors import NOT_FINITE, InvalidValue
 from vampzoo.paper import records
 
 # How a column of the tables is called -> the flags that make it.
@@ -277,6 +277,10 @@ def runs(cells, seeds, runs_dir):
     ]
 
 
+class Diverged(InvalidValue):
+    """A training's loss, weights or validation ELBO became NaN or infinite: its settings will not do."""
+
+
 def train(run, train_flags=(), complete=True):
     """Runs the train program until it ends.
 
@@ -286,7 +290,8 @@ def train(run, train_flags=(), complete=True):
         complete: whether the run is to be complete then, that is evaluated.
 
     Raises:
-        InvalidValue: with the program's last words, if it fails or stops before its evaluation.
+        InvalidValue: with the program's last words, if it fails or stops before it is done; `Diverged` if the loss, the
+            weights or the validation ELBO became NaN or infinite.
     """
     process = subprocess.Popen(run.command(train_flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     last = ""
@@ -299,6 +304,9 @@ def train(run, train_flags=(), complete=True):
         process.wait()
         raise
     if process.wait() != 0:
-        raise InvalidValue(f"exit code {process.returncode}: {last}")
+        kind = Diverged if NOT_FINITE in last else InvalidValue
+        raise kind(f"exit code {process.returncode}: {last}")
     if complete and run.state(train_flags) != "complete":
         raise InvalidValue("it was stopped before its evaluation; the same command resumes it")
+    if not complete and not run.training():
+        raise InvalidValue("it was stopped before its end; the same command resumes it")

@@ -77,11 +77,13 @@ def _against_components(path, runs, panels):
             values = {k: [value(run.evaluation()) for run in group] for k, group in runs_by_k.items()}
             points += [{"measure": ylabel, "curve": label, "num_components": k, "values": v} for k, v in values.items()]
             if None in values:
-                axes.axhline(np.mean(values[None]), linestyle="--", color=f"C{i}", label=label)
+                mean, sd = np.mean(values[None]), _spread(values[None])
+                axes.axhline(mean, linestyle="--", color=f"C{i}", label=label)
+                axes.axhspan(mean - sd, mean + sd, color=f"C{i}", alpha=0.2, linewidth=0)  # nothing if sd is NaN
                 continue
             ks = sorted(values)
             means = [np.mean(values[k]) for k in ks]
-            sds = [np.std(values[k], ddof=1) if len(values[k]) > 1 else 0.0 for k in ks]
+            sds = [_spread(values[k]) for k in ks]
             axes.errorbar(ks, means, sds, marker="o", capsize=3, color=f"C{i}", label=label)
         axes.set(xscale="log", xlabel="K", ylabel=ylabel, title=datasets.DATASETS[runs[0].cell.dataset].title)
         shown = sorted({k for runs_by_k in by_curve.values() for k in runs_by_k if k is not None})
@@ -90,6 +92,11 @@ def _against_components(path, runs, panels):
     row[0].legend(fontsize=8)
     figure.savefig(path, dpi=120)
     return {"points": points}
+
+
+def _spread(values):
+    """The standard deviation between seeds; NaN, which is not drawn, if there is but one."""
+    return np.std(values, ddof=1) if len(values) > 1 else np.nan
 
 
 # === Figures 4 to 6: images ===

@@ -5,6 +5,7 @@ wherever an earlier one ended.
 """
 
 import json
+import math
 import pathlib
 import shutil
 
@@ -90,6 +91,9 @@ def learning_rate(run, runs_dir, train_flags=(), train=cells.train):
 
     Returns:
         A string, one of `GRID`.
+
+    Raises:
+        InvalidValue: if a trial fails; one that diverges is only not chosen, unless all do.
     """
     if run.cell.dataset in CHOSEN:
         return CHOSEN[run.cell.dataset]
@@ -97,8 +101,16 @@ def learning_rate(run, runs_dir, train_flags=(), train=cells.train):
     known = json.loads(path.read_text()) if path.is_file() else {}
     key = f"{run.cell.dataset} {run.cell.model}"
     if key not in known:
-        values = {rate: _trial(run.cell, rate, runs_dir, train_flags, train) for rate in GRID}
-        chosen = max(values, key=values.get)
+        values, failures = {}, []
+        for rate in GRID:
+            try:
+                values[rate] = _trial(run.cell, rate, runs_dir, train_flags, train)
+            except cells.Diverged as error:  # too high a rate
+                values[rate] = None
+                failures.append(f"{rate}: {error}")
+        if len(failures) == len(GRID):
+            raise InvalidValue(f"the trials of every learning rate diverged: {'; '.join(failures)}")
+        chosen = max(values, key=lambda rate: -math.inf if values[rate] is None else values[rate])
         known[key] = {
             "epochs": TRIAL_EPOCHS,
             "prior": TRIAL_PRIOR,

@@ -8,6 +8,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+import zipfile
 
 import numpy as np
 
@@ -74,10 +75,13 @@ def log_likelihoods(folder):
     """The log-likelihood of each test image, float64 [N], nats, of a run folder or a record.
 
     Raises:
-        InvalidValue: if it holds none.
+        InvalidValue: if it holds none, or a damaged file of them.
     """
     for path in (folder / LIKELIHOODS, folder / "figures" / "log_likelihoods.npy"):
         if path.is_file():
-            loaded = np.load(path, allow_pickle=False)
-            return np.asarray(loaded["log_likelihoods"] if path.suffix == ".npz" else loaded, np.float64)
+            try:
+                loaded = np.load(path, allow_pickle=False)
+                return np.asarray(loaded["log_likelihoods"] if path.suffix == ".npz" else loaded, np.float64)
+            except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+                raise InvalidValue(f"{path} is damaged ({error!r}): evaluate the run again") from error
     raise InvalidValue(f"{folder} holds no log-likelihoods of test images: evaluate the run again")

@@ -35,6 +35,17 @@ def complete_runs(results_dir):
     return [run for run in runs if run.folder.is_dir() and run.state() == "complete"]
 
 
+def unfinished(results_dir):
+    """A line on the folders of the paper's cells in `results_dir` that are not complete, and so in no table; or "".
+
+    A record is not complete, for example, if it was evaluated with fewer samples than its configuration asks for.
+    """
+    grid = cells.grid(ORDER, MODELS, cells.COLUMNS)
+    runs = cells.runs(grid, MAX_SEEDS, results_dir)
+    names = [run.folder.name for run in runs if run.folder.is_dir() and run.state() != "complete"]
+    return f"Not in the tables, since not complete: {', '.join(names)}." if names else ""
+
+
 def markdown(results_dir, presets=()):
     """The text of RESULTS.md.
 
@@ -53,9 +64,12 @@ def markdown(results_dir, presets=()):
         "## Table 1: test log-likelihood",
         table_1(runs, unrecorded(results_dir)),
         footnotes(unrecorded(results_dir)),
+        unfinished(results_dir),
         "## What the VampPrior gains over the standard prior",
         "On the same test images, seed by seed: mean of the paired differences ± their standard error over images; with "
-        "several seeds, the mean over them ± the standard deviation between them. For grey images in nats an image, too.",
+        "several seeds, the mean over them ± the standard deviation between them. For grey images in nats an image, too. "
+        "Both values are lower bounds, and not equally loose, of which ± knows nothing: the one gain that was measured with "
+        "tighter ones is smaller by them ([docs/likelihoods.md](docs/likelihoods.md)).",
         gains(runs),
         "## Table 2: the priors",
         "Of the HVAE on static MNIST the paper's values are those of its Table 2, which has -85.89 for the standard prior "
@@ -74,7 +88,9 @@ def markdown(results_dir, presets=()):
         sections.append((results_dir / NOTES).read_text().strip())
     for picture in sorted(results_dir.glob("figure*.png")):
         number = picture.stem.removeprefix("figure")
-        sections.append(f"![Figure {number}]({results_dir.name}/{picture.name})\n\n*The paper's Figure {number}.*")
+        sections.append(
+            f"![Figure {number}]({results_dir.name}/{picture.name})\n\n*Figure {number} of the paper, from runs of ours.*"
+        )
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
@@ -143,7 +159,8 @@ def table_1(runs, others=()):
 BRACKETS = (
     "In round brackets the number of seeds: with several, ± is the standard deviation between them; with one, the standard "
     "error over test images. A number in square brackets is that of a note in RESULTS.md, on a single run with fewer "
-    "samples or another recipe. An empty cell has not been run."
+    "samples or another recipe. An empty cell has not been run by the paper's recipe; what others reach is under Beyond the "
+    "paper in RESULTS.md."
 )
 
 
@@ -177,11 +194,13 @@ def gains(runs):
         known = [
             paper.result(cell.dataset, cell.model, prior, number(cell.dataset)) for prior in (cell.prior, "standard")
         ]
+        of_pairs = [by_cell[c, seed] for c in (cell, standard) for seed in seeds]
+        mark = "; other settings" if any(run.departures() for run in of_pairs) else ""
         bits = datasets.DATASETS[cell.dataset].likelihood != "bernoulli"
         theirs = "" if None in known else f"{known[0] - known[1]:+.2f}" + (" bits per dimension" if bits else "")
         lines.append(
             f"| {datasets.DATASETS[cell.dataset].title} | {MODEL_TITLES[cell.model]} | {tables.PRIOR_TITLES[cell.prior]} "
-            f"| {len(seeds)} | {mean:+.2f} ± {error:.2f} | {theirs} |"
+            f"| {len(seeds)} | {mean:+.2f} ± {error:.2f}{mark} | {theirs} |"
         )
     return "\n".join(lines) if len(lines) > 2 else "No pair of runs is complete."
 
@@ -215,10 +234,10 @@ def tightness(presets):
     return [
         "## How tight these numbers are",
         "Importance sampling with the encoder's draws (S = 5,000; of the glyphs 1,000) is a lower bound, and by how much "
-        "depends on the encoder. With the "
-        "proposal refined for each image the same models are worth more; only the plain figure may be held against the "
-        "paper's. [docs/likelihoods.md](docs/likelihoods.md) has the differences with their errors, ten times the samples "
-        "and annealing.",
+        "depends on the encoder. With the proposal refined for each image the same models are worth more; only the plain "
+        "figure may be held against the paper's, and of a preset called best it is that of another recipe than the paper's. "
+        "[docs/likelihoods.md](docs/likelihoods.md) has the differences with their errors, ten times the samples and "
+        "annealing.",
         "\n".join(lines),
     ]
 
@@ -229,13 +248,21 @@ def number(dataset):
 
 
 def data(runs):
-    """A line for each dataset that was measured on: what is known of it, and its fingerprint."""
-    seen = dict.fromkeys((run.cell.dataset, run.evaluation()["fingerprint"]) for run in runs)
-    return [
-        f"- {datasets.DATASETS[dataset].title}: {datasets.VARIANTS.get(fingerprint, tables.UNKNOWN_DATA)} "
-        f"(fingerprint `{fingerprint[:12]}`)."
-        for dataset, fingerprint in seen
-    ]
+    """A line for each dataset that was measured on: what is known of it, and its fingerprint.
+
+    Where a dataset has several, the line names their runs, which are not to be compared with the others.
+    """
+    of_data = {}  # {(dataset, fingerprint): names of runs}
+    for run in runs:
+        of_data.setdefault((run.cell.dataset, run.evaluation()["fingerprint"]), []).append(run.folder.name)
+    lines = []
+    for (dataset, fingerprint), names in of_data.items():
+        several = sum(other == dataset for other, _ in of_data) > 1
+        lines.append(
+            f"- {datasets.DATASETS[dataset].title}: {datasets.VARIANTS.get(fingerprint, tables.UNKNOWN_DATA)} "
+            f"(fingerprint `{fingerprint[:12]}`{': ' + ', '.join(names) if several else ''})."
+        )
+    return lines
 
 
 def training(runs):
@@ -278,6 +305,9 @@ def learning_rates(chosen):
         "|---|---|---|---|",
     ]
     for name, entry in chosen.items():
-        values = ", ".join(f"{rate}: {value:.2f}" for rate, value in entry["validation_elbo"].items())
+        values = ", ".join(
+            f"{rate}: {'diverged' if value is None else f'{value:.2f}'}"
+            for rate, value in entry["validation_elbo"].items()
+        )
         lines.append(f"| {name} | {entry['epochs']} | {values} | {entry['chosen']} |")
     return "\n".join(lines)

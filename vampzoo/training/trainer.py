@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import evaluation, files, memory, models, objectives, optimizers, random
-from vampzoo.errors import InvalidValue
+from vampzoo.errors import NOT_FINITE, InvalidValue
 from vampzoo.models import weights
 from vampzoo.training.checkpoints import Checkpoints, Position
 from vampzoo.training.dropout import UnitDropout
@@ -265,7 +265,7 @@ class Trainer:
             ).numpy()
             if not np.all(np.isfinite(sums)):
                 raise NotFinite(
-                    f"the loss is not finite in epoch {epoch}, steps {step} to {last}: "
+                    f"the loss is {NOT_FINITE} in epoch {epoch}, steps {step} to {last}: "
                     f"{dict(zip(self.steps.metric_names, sums.tolist(), strict=True))}; {self._advice}"
                 )
             self.position.sums.assign(sums)
@@ -296,7 +296,9 @@ class Trainer:
             selection = self.config.selection
             validation_elbo, validated = (float(terms[name].mean()) for name in ("elbo", selection))
             if not math.isfinite(validation_elbo + validated):
-                raise NotFinite(f"the validation ELBO is {validation_elbo} after epoch {epoch}; {self._advice}")
+                raise NotFinite(
+                    f"the validation ELBO is {NOT_FINITE} after epoch {epoch}: {validation_elbo}; {self._advice}"
+                )
             if self.early_stopping.update(epoch, -validated):
                 self._best.copy_from(self.model)
                 self._best_unsaved = True
@@ -360,7 +362,7 @@ class Trainer:
             RunFolderError: if the folder cannot be written; what it held before stays.
         """
         if not all(tf.reduce_all(tf.math.is_finite(w.value)) for w in self.model.trainable_weights):
-            raise NotFinite(f"the weights are not finite in epoch {self.epochs_done + 1}; {self._advice}")
+            raise NotFinite(f"the weights are {NOT_FINITE} in epoch {self.epochs_done + 1}; {self._advice}")
         self._begin_folder()
         self.steps.share_statistics()
         self.checkpoints.save()  # first: weights without a checkpoint tell a run whose checkpoints somebody deleted
