@@ -191,6 +191,8 @@ def test_evaluation_json_has_the_checks(model, dataset, tmp_path, capsys):
     assert result["ais_num_images"] == 12 and result["ais_steps"] == 10
     confirmed = result["ais_log_likelihood"] - result["refined_log_likelihood"]
     assert result["ais_difference"] == pytest.approx(confirmed, abs=1e-5)
+    refined = tmp_path / "figures" / report.REFINED
+    assert np.load(refined).mean() == pytest.approx(result["refined_log_likelihood"], abs=1e-5)
     for name in ("refined", "ais"):
         assert np.isfinite(result[f"{name}_log_likelihood"]) and result[f"{name}_seconds"] >= 0
 
@@ -202,8 +204,11 @@ def test_a_loose_estimate_is_warned_of(capsys, model, dataset, tmp_path, monkeyp
 
 
 def test_copies_can_be_left_out(model, dataset, tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / report.REFINED).touch()  # of an evaluation of other images
     result = report.write(tmp_path, model, dataset, "test", 2, leave_out_copies=True, jit_compile=False)
     assert (result["copies_in_train"], result["images_left_out"], result["num_images"]) == (2, 2, 10)
+    assert not (tmp_path / "figures" / report.REFINED).exists()
     assert "check_difference" not in result
     with pytest.raises(vampzoo.errors.InvalidValue, match="the training images themselves"):
         report.write(tmp_path, model, dataset, "train", 2, leave_out_copies=True)

@@ -13,6 +13,7 @@ from vampzoo.errors import InvalidValue
 from vampzoo.evaluation import components, measures, page, partial, tightness
 
 NUM_IMAGES = 100  # in a grid
+REFINED = "refined_log_likelihoods.npy"  # of each image, beside the plain ones
 
 
 def write(
@@ -87,7 +88,7 @@ def write(
         result, log_likelihoods = measures.evaluate(
             model, images, num_samples, seed, progress=bar.update, kept=kept, jit_compile=jit_compile, **how
         )
-    result |= _tighter(
+    tighter, refined_log_likelihoods = _tighter(
         model,
         images,
         log_likelihoods,
@@ -99,6 +100,7 @@ def write(
         keep=keep,
         jit_compile=jit_compile,
     )
+    result |= tighter
     if result.get("check_difference", 0.0) > tightness.LOOSE:
         print(_loose(result), file=sys.stderr)
     result = {"dataset": dataset.spec.name, "fingerprint": dataset.fingerprint, "split": split, **of_copies, **result}
@@ -113,6 +115,10 @@ def write(
     title, written = f"{dataset.spec.title}: {split} images", figures_folder
     try:
         write_log_likelihoods(figures_folder, log_likelihoods)
+        if refined_log_likelihoods is not None:
+            write_log_likelihoods(figures_folder, refined_log_likelihoods, REFINED)
+        else:
+            (figures_folder / REFINED).unlink(missing_ok=True)  # of an evaluation before
         for kept in all_kept:
             kept.remove()
         write_figures(figures_folder, model, images, log_likelihoods, title, seed)
@@ -138,9 +144,9 @@ def _tighter(
     keep,
     jit_compile,
 ):
-    """What evaluation.json says of the estimates of `vampzoo.evaluation.tightness`; arguments as for `write`.
+    """What evaluation.json says of the estimates of `vampzoo.evaluation.tightness`, and the refined ones [N], or None.
 
-    `checked_samples` is S of what is to be checked, or None. `keep` makes the `vampzoo.evaluation.partial.PartialResults` of
+    The arguments are as for `write`. `checked_samples` is S of what is to be checked, or None. `keep` makes the `vampzoo.evaluation.partial.PartialResults` of
     a stage, from what decides its numbers.
     """
     result = {}
@@ -163,7 +169,7 @@ def _tighter(
     if ais_steps is not None:
         with _bar(len(chosen), f"annealed, {ais_steps} steps") as bar:
             result |= tightness.annealed(model, images, best, ais_steps, seed, proposals, bar.update, jit_compile)
-    return result
+    return result, None if refine_steps is None else best
 
 
 def _bar(total, what):
@@ -245,10 +251,10 @@ def places(folder, split, out=None):
     return out, figures_folder
 
 
-def write_log_likelihoods(folder, log_likelihoods):
+def write_log_likelihoods(folder, log_likelihoods, name="log_likelihoods.npy"):
     """Before all figures, some of which take long to draw: without these an evaluation is not complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    with files.atomic_path(folder / "log_likelihoods.npy") as temporary, temporary.open("wb") as file:
+    with files.atomic_path(folder / name) as temporary, temporary.open("wb") as file:
         np.save(file, log_likelihoods)
 
 
