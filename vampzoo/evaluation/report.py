@@ -146,8 +146,8 @@ def _tighter(
 ):
     """What evaluation.json says of the estimates of `vampzoo.evaluation.tightness`, and the refined ones [N], or None.
 
-    The arguments are as for `write`. `checked_samples` is S of what is to be checked, or None. `keep` makes the `vampzoo.evaluation.partial.PartialResults` of
-    a stage, from what decides its numbers.
+    The arguments are as for `write`. `checked_samples` is S of what is to be checked, or None. `keep` makes the
+    `vampzoo.evaluation.partial.PartialResults` of a stage, from what decides its numbers.
     """
     result = {}
     chosen = tightness.subset(len(images))
