@@ -1,5 +1,6 @@
 """Signatures, SavedModel and export: the same numbers everywhere, and no request that does harm."""
 
+import http.client
 import json
 import pathlib
 import re
@@ -15,7 +16,7 @@ import pytest
 import requests
 import tensorflow as tf
 import tiny_preset
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2, prediction_log_pb2
 
 import vampzoo
 from vampzoo import client, export, files, zoo
@@ -129,6 +130,19 @@ def test_cpp_loader_gives_the_numbers_of_python_and_refuses_malformed_requests(p
     assert_same(answers[-1], expected["pseudo_inputs"])  # and it goes on
 
 
+def test_other_shapes_are_named_where_only_the_graph_sees_them(preset):
+    requests = [("encode", {"images": IMAGES[0]}), ("reconstruct", {"images": IMAGES[0, ..., 0]})]
+    requests += [("encode", {"images": np.float32(1)}), ("elbo", {"images": IMAGES[np.newaxis], "seed": PAIR})]
+    requests += [("decode", {"z2": Z2[0]}), ("decode", {"z2": np.zeros((2, 5), np.float32)})]
+    for (signature, inputs), answer in zip(requests, cpp_loader.run(preset / "1", requests), strict=True):
+        wanted = (
+            "latents must have shape [B, 4], got"
+            if signature == "decode"
+            else "images must have shape [B, 8, 8, 1], got"
+        )
+        assert isinstance(answer, str) and wanted in answer, (inputs, answer)
+
+
 def test_runs_with_tensorflow_alone(preset, expected, tmp_path):
     code = (
         "import sys\n"
@@ -238,6 +252,42 @@ def test_the_client_sends_what_the_signature_takes(ask, expected, dtype):
         ask("sample", n=float("inf"), seed=PAIR)
 
 
+def test_raw_requests_are_answered_like_those_of_the_client(ask):
+    model = model_pb2.ModelSpec(name=tiny_preset.NAME, signature_name="elbo")
+    inputs = {"images": tf.make_tensor_proto(IMAGES), "seed": tf.make_tensor_proto(PAIR, tf.int32)}
+
+    def refusal(**request):
+        with pytest.raises(grpc.RpcError) as caught:
+            ask._service.Predict(predict_pb2.PredictRequest(model_spec=model, **request))
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        return caught.value.details()
+
+    answer = ask._service.Predict(predict_pb2.PredictRequest(model_spec=model, inputs=inputs, output_filter=["rate"]))
+    assert list(answer.outputs) == ["rate"] and answer.model_spec.version.value == 1
+    assert "the outputs are ['distortion', 'elbo', 'rate']" in refusal(inputs=inputs, output_filter=["kl"])
+    cut = tf.make_tensor_proto(IMAGES)
+    cut.tensor_content = cut.tensor_content[:7]
+    huge = tf.make_tensor_proto(IMAGES)
+    huge.tensor_shape.dim[0].size = 10**12
+    for damaged in (cut, huge, type(cut)()):
+        assert "images is no tensor" in refusal(inputs={**inputs, "images": damaged})
+    request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model, metadata_field=["signature_def"])
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    ask._service.GetModelMetadata(request).metadata["signature_def"].Unpack(signatures)
+    assert set(signatures.signature_def) == set(REQUESTS)
+    assert set(signatures.signature_def["elbo"].outputs) == {"elbo", "distortion", "rate"}
+
+
+def test_the_clients_connection_is_closed_and_encrypted_if_credentials_are_given(monkeypatch):
+    credentials, made = grpc.ssl_channel_credentials(), []
+    secure_channel = grpc.secure_channel
+    monkeypatch.setattr(grpc, "secure_channel", lambda *a, **how: made.append(a) or secure_channel(*a, **how))
+    with client.Client("localhost:1", "name", credentials=credentials) as asker:
+        assert made == [("localhost:1", credentials)]
+    with pytest.raises(ValueError, match="closed"):
+        asker("sample", n=1, seed=PAIR)
+
+
 def test_a_port_that_is_taken_is_not_shared(preset):
     served = prediction_server.ServedModel(preset / "1", tiny_preset.NAME)
     with prediction_server.serve_grpc(served) as address:
@@ -320,6 +370,8 @@ def test_malformed_rest_request_is_refused_and_the_server_goes_on(rest_ask, expe
     url = f"http://{address}/v1/models/{tiny_preset.NAME}:predict"
     answer = requests.post(url, data=body, timeout=60)
     assert answer.status_code == 400
+    if np.size(inputs.get("images", 1)) == 0:  # the empty list of JSON has no further dimensions
+        message = r"images must have shape \[B, 8, 8, 1\], got\] \[0\]"
     assert re.search(message, answer.json()["error"])
     sample = np.array(ask("sample", **as_json(REQUESTS["sample"])), np.float32)
     assert_same({"images": sample}, expected["sample"])
@@ -374,6 +426,31 @@ def test_a_request_without_its_length_is_refused(rest_ask):
     answer = requests.post(url, data=iter([b"{}"]), timeout=60)  # in chunks
     assert answer.status_code == 411
     assert answer.json()["error"]
+
+
+def test_a_request_that_is_too_large_is_refused_before_it_is_read(rest_ask):
+    host, _, port = rest_ask[1].partition(":")
+    for length in ("999999999999", "9" * 23):
+        connection = http.client.HTTPConnection(host, int(port), timeout=60)
+        connection.putrequest("POST", f"/v1/models/{tiny_preset.NAME}:predict")
+        connection.putheader("Content-Length", length)
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert answer.status == 413 and "at most 67108864 bytes" in json.loads(answer.read())["error"]
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("", 200), ("/versions/1", 200), ("/versions/2", 404), ("2", 404), (":predict", 404)]
+)
+def test_a_get_says_whether_the_model_is_ready(rest_ask, path, status):
+    answer = requests.get(f"http://{rest_ask[1]}/v1/models/{tiny_preset.NAME}{path}", timeout=60)
+    assert answer.status_code == status
+    if status == 200:
+        [version] = answer.json()["model_version_status"]
+        assert (version["version"], version["state"]) == ("1", "AVAILABLE")
+    else:
+        assert answer.json()["error"]
 
 
 def test_another_version_than_is_asked_for_is_not_served(preset, expected, rest_ask):

@@ -22,11 +22,17 @@ class Client:
         name: of the model on the server.
         timeout: seconds to wait for an answer.
         version: of the model; None: the server's latest.
+        credentials: of the connection, `grpc.ssl_channel_credentials()` for TLS say; None: it is not encrypted.
+
+    It is a context manager, which closes the connection at its end.
     """
 
-    def __init__(self, address, name, timeout=60.0, version=None):
+    def __init__(self, address, name, timeout=60.0, version=None, credentials=None):
         sizes = [(f"grpc.max_{way}_message_length", MAX_MESSAGE_BYTES) for way in ("send", "receive")]
-        self._channel = grpc.insecure_channel(address, options=sizes)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, options=sizes)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, options=sizes)
         self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._name = name
         self._timeout = timeout
@@ -71,6 +77,12 @@ class Client:
                 for name, signature in signatures.signature_def.items()
             }
         return self._dtypes
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
 
     def close(self):
         """Closes the connection."""

@@ -21,6 +21,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, predict
 from vampzoo.errors import InvalidValue
 
 OPTIONS = [("grpc.max_send_message_length", 64 * 2**20), ("grpc.max_receive_message_length", 64 * 2**20)]
+MAX_BODY_BYTES = 64 * 2**20  # of a REST request, as of a message by gRPC
 HTTP_STATUS = {grpc.StatusCode.NOT_FOUND: 404, grpc.StatusCode.INVALID_ARGUMENT: 400}
 
 
@@ -92,33 +93,58 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.served = served
 
     def GetModelMetadata(self, request, context):
-        """What inputs each signature takes: their types and shapes."""
+        """What inputs each signature takes and what it gives: types and shapes."""
         try:
             self.served.check_name(request.model_spec.name, _version(request.model_spec))
         except Refused as refusal:
             context.abort(*refusal.args)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         for name, signature in self.served.model.signatures.items():
-            for spec in signature.structured_input_signature[1].values():
-                info = signatures.signature_def[name].inputs[spec.name]
-                info.dtype = spec.dtype.as_datatype_enum
-                info.tensor_shape.CopyFrom(spec.shape.as_proto())
-        response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=request.model_spec)
+            described = signatures.signature_def[name]
+            takes, gives = signature.structured_input_signature[1], signature.structured_outputs
+            for infos, specs in ((described.inputs, takes), (described.outputs, gives)):
+                for key, spec in specs.items():
+                    infos[key].dtype = spec.dtype.as_datatype_enum
+                    infos[key].tensor_shape.CopyFrom(spec.shape.as_proto())
+        response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=self._answered(request.model_spec))
         response.metadata["signature_def"].Pack(signatures)
         return response
 
     def Predict(self, request, context):
         """The outputs of a signature for the request's inputs."""
-        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
         try:
             self.served.check_name(request.model_spec.name, _version(request.model_spec))
+            inputs = {name: _to_array(name, value) for name, value in request.inputs.items()}
             outputs = self.served.predict(request.model_spec.name, request.model_spec.signature_name, inputs)
+            if unknown := set(request.output_filter) - set(outputs):
+                message = f"output_filter names {sorted(unknown)}; the outputs are {sorted(outputs)}"
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, message)
         except Refused as refusal:
             context.abort(*refusal.args)
+        wanted = request.output_filter or outputs
         return predict_pb2.PredictResponse(
-            model_spec=request.model_spec,
-            outputs={name: tf.make_tensor_proto(value) for name, value in outputs.items()},
+            model_spec=self._answered(request.model_spec),
+            outputs={name: tf.make_tensor_proto(outputs[name]) for name in wanted},
         )
+
+    def _answered(self, model_spec):
+        """A request's model with the version that answered it."""
+        answered = type(model_spec)()
+        answered.CopyFrom(model_spec)
+        answered.version.value = self.served.version
+        return answered
+
+
+def _to_array(name, proto):
+    """A tensor of a request as an array.
+
+    Raises:
+        Refused: if its bytes are not those of its shape and type.
+    """
+    try:
+        return tf.make_ndarray(proto)
+    except (ValueError, TypeError, MemoryError) as error:
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{name} is no tensor: {error}") from error
 
 
 def _version(model_spec):
@@ -154,6 +180,20 @@ def serve_grpc(served, host="127.0.0.1", port=0, max_workers=2):
         yield f"{host}:{port}"
     finally:
         server.stop(None).wait()
+
+
+def rest_status(served, path):
+    """The HTTP status and the JSON object that answer a GET of `path`: whether the model is ready."""
+    try:
+        match = re.fullmatch(r"/v1/models/([^/:]+)(?:/versions/([0-9]{1,19}))?", path)
+        if not match:
+            raise Refused(grpc.StatusCode.NOT_FOUND, f"nothing at {path}; there is /v1/models/{served.name}")
+        served.check_name(match[1], int(match[2]) if match[2] else None)
+    except Refused as refusal:
+        code, message = refusal.args
+        return HTTP_STATUS[code], {"error": message}
+    status = {"error_code": "OK", "error_message": ""}
+    return 200, {"model_version_status": [{"version": str(served.version), "state": "AVAILABLE", "status": status}]}
 
 
 def rest_predict(served, path, body):
@@ -209,14 +249,22 @@ def serve_rest(served, host="127.0.0.1", port=0):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             length = self.headers["Content-Length"] or ""
-            if length.isascii() and length.isdigit():
-                status, answer = rest_predict(served, self.path, self.rfile.read(int(length)))
+            if not (length.isascii() and length.isdigit()):
+                self._answer(411, {"error": "a request needs its Content-Length"})
+            elif len(length) > 19 or int(length) > MAX_BODY_BYTES:
+                self._answer(413, {"error": f"a request may have at most {MAX_BODY_BYTES} bytes"})
             else:
-                status, answer = 411, {"error": "a request needs its Content-Length"}
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
+                self._answer(*rest_predict(served, self.path, self.rfile.read(int(length))))
+
+        def do_GET(self):
+            self._answer(*rest_status(served, self.path))
+
+        def _answer(self, status, answer):
+            with contextlib.suppress(ConnectionError):  # whoever asked has left
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode())
 
         def log_message(self, *arguments):
             pass  # whoever asks reads the answers

@@ -98,12 +98,13 @@ class ServedModel:
         return outputs
 
     def decode(self, z):
+        z = _of_shape(z, [next(iter(self.model.latent_sizes.values()))], "latents")
         count = _in_range(tf.shape(z)[0], 1, MAX_IMAGES, "the number of latents")
         # NaN compares as false.
         message = f"latents must be finite, from {-MAX_LATENT:.0f} to {MAX_LATENT:.0f}"
         finite = tf.debugging.Assert(tf.reduce_all(tf.abs(z) <= MAX_LATENT), [message])
         with tf.control_dependencies([count, finite]):
-            z = tf.ensure_shape(tf.identity(z), [None, next(iter(self.model.latent_sizes.values()))])
+            z = tf.identity(z)
         return {"images": self.model.decode(z, seed=random.key(0))}
 
     def sample(self, n, seed):
@@ -141,6 +142,7 @@ class ServedModel:
 
     def _images(self, images):
         """The images of a request, once they have passed the checks."""
+        images = _of_shape(images, self.model.image_shape, "images")
         checks = [
             _in_range(tf.shape(images)[0], 1, MAX_IMAGES, "the number of images"),
             # NaN compares as false.
@@ -149,7 +151,7 @@ class ServedModel:
             ),
         ]
         with tf.control_dependencies(checks):
-            return tf.ensure_shape(tf.identity(images), [None, *self.model.image_shape])
+            return tf.identity(images)
 
     def _data(self, images):
         """`_images` of which the likelihood is one: a Bernoulli's are 0 and 1."""
@@ -159,6 +161,16 @@ class ServedModel:
         message = "grey values have no likelihood under a Bernoulli: images must be 0 or 1"
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all((images == 0) | (images == 1)), [message])]):
             return tf.identity(images)
+
+
+def _of_shape(tensor, shape, name):
+    """`tensor`, available only once it is known to have the shape [B, *shape]: TensorFlow Serving passes on any."""
+    # Padded, so that of other ranks there is as much to compare.
+    found = tf.concat([tf.shape(tensor), tf.fill([len(shape) + 2], -1)], axis=0)[1 : len(shape) + 2]
+    wanted = ", ".join(map(str, ["B", *shape]))
+    message = [f"{name} must have shape [{wanted}], got", tf.shape(tensor)]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(found == [*shape, -1]), message)]):
+        return tf.ensure_shape(tf.identity(tensor), [None, *shape])
 
 
 def _in_range(value, low, high, name):
