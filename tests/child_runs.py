@@ -104,27 +104,29 @@ def train(path, epochs=30, result=None):
 # === Replicas ===
 
 
-def train_on_replicas(path, num_replicas, batch_size, model="vae"):
+def train_on_replicas(path, num_replicas, batch_size, model="vae", jit_compile=False):
     """Terms of 50 steps, final weights, samples, ELBO and importance-sampled likelihood with the CPU as n devices."""
     tf = logical_devices(num_replicas)
     strategy = training.create_strategy("mirrored")
     assert strategy.num_replicas_in_sync == num_replicas
-    return measure(tf, path, strategy, batch_size, model=model)
+    return measure(tf, path, strategy, batch_size, model=model, jit_compile=jit_compile)
 
 
-def measure(tf, path, strategy, batch_size, writer=True, model="vae"):
+def measure(tf, path, strategy, batch_size, writer=True, model="vae", jit_compile=False):
     model_config = tiny_run.model_config(model=model)
     config = tiny_run.training_config(
         batch_size=batch_size, objective="iwae", objective_samples=2, q_dropout=0.2, p_dropout=0.3
     )
     folder = training.RunFolder(path, tiny_run.run_config(model_config, config), writer=writer)
-    trainer = training.Trainer(model_config, config, tiny_run.dataset(), folder, strategy=strategy, jit_compile=False)
+    trainer = training.Trainer(
+        model_config, config, tiny_run.dataset(), folder, strategy=strategy, jit_compile=jit_compile
+    )
     terms = []
     for step in range(50):
         epoch, step = divmod(step, trainer.steps.steps_per_epoch)
         arguments = map(tf.constant, (epoch + 1, step, step + 1, 1.0))
         terms.append(trainer.steps.run(*arguments, tf.zeros([len(trainer.steps.metric_names)], tf.float64)).numpy())
-    how = {"map_rows": trainer.map_rows, "jit_compile": False}
+    how = {"map_rows": trainer.map_rows, "jit_compile": jit_compile}
     result, likelihoods = evaluation.evaluate(trainer.model, tiny_run.dataset().test, 7, **how)
     trainer.workers.wait_to_leave()
     return {
@@ -268,6 +270,12 @@ def run_program(program, *arguments):
             file.seek(0)
             texts.append(file.read())
     return code, *texts
+
+
+def run_program_on_devices(n, program, *arguments):
+    """`run_program` with the CPU as n devices."""
+    logical_devices(n)
+    return run_program(program, *arguments)
 
 
 def run_program_in(folder, program, *arguments):

@@ -23,10 +23,10 @@ def one_device(tmp_path_factory):
     return child_runs.call(child_runs.train_on_replicas, tmp_path_factory.mktemp("one"), 1, 7)
 
 
-@pytest.mark.parametrize("num_replicas", [2, 4])
-def test_replicas_equal_one_device(tmp_path, one_device, num_replicas):
+@pytest.mark.parametrize(("num_replicas", "jit_compile"), [(2, True), (4, False)])
+def test_replicas_equal_one_device(tmp_path, one_device, num_replicas, jit_compile):
     """7 images a batch and 2 in the last: neither can be divided evenly, and some replica gets none."""
-    run = child_runs.call(child_runs.train_on_replicas, tmp_path, num_replicas, 7)
+    run = child_runs.call(child_runs.train_on_replicas, tmp_path, num_replicas, 7, "vae", jit_compile)
     assert_equal_runs(run, one_device)
 
 

@@ -143,19 +143,23 @@ def test_evaluate_gives_what_train_gave(trained, tmp_path):
     assert json.loads((tmp_path / "e.json").read_text())["split"] == "test"
 
 
-def test_evaluate_with_tighter_bounds(trained, tmp_path):
-    folder, *_ = trained
+def test_evaluate_with_tighter_bounds_on_two_devices(trained, tmp_path):
+    folder, trained_out, _ = trained
     tighter = [
         "--nojit_compile",
+        "--strategy=mirrored",
         "--proposal=refined",
         "--refine_steps=3",
         "--refined_samples=4",
         "--estimator=ais",
         "--ais_steps=3",
     ]
-    code, out, err = run("evaluate", f"--run_dir={folder}", "--num_samples=7", f"--out={tmp_path / 'e.json'}", *tighter)
+    where = [f"--run_dir={folder}", "--num_samples=7", f"--out={tmp_path / 'e.json'}"]
+    code, out, err = child_runs.call(child_runs.run_program_on_devices, 2, "evaluate", *where, *tighter)
     assert code == 0, err
-    result = json.loads(out.splitlines()[-1])
+    result, on_one = json.loads(out.splitlines()[-1]), json.loads(trained_out)
+    for name in ("log_likelihood", "elbo", "active_units"):
+        assert result[name] == pytest.approx(on_one[name], rel=1e-5)
     assert (result["check_num_samples"], result["refined_num_samples"], result["ais_steps"]) == (70, 4, 3)
     # The file's test images are its first training images.
     assert result["copies_in_train"] == result["num_images"] == 9

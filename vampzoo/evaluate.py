@@ -66,6 +66,13 @@ flags.DEFINE_boolean(
     "leave_out_copies", False, "leave out images that are training images, pixel by pixel", module_name=_GROUP
 )
 flags.DEFINE_boolean("jit_compile", True, "compile with XLA", module_name=_GROUP)
+flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    [name for name in config.STRATEGIES if name != "multi_worker"],
+    "devices to evaluate on (auto: all GPUs); what comes closer than importance sampling is computed on one",
+    module_name=_GROUP,
+)
 program.define_path("out", None, "another path for evaluation.json; figures/ goes beside it", module_name=_GROUP)
 
 
@@ -93,7 +100,9 @@ def main(argv):
     is_preset = (folder / zoo.CHECKSUMS).exists()
     if is_preset and not FLAGS.out:
         raise InvalidValue(f"--out is missing: {folder} is a preset, into which nothing is written")
-    model = zoo.load(folder)
+    strategy = training.create_strategy(FLAGS.strategy)
+    with strategy.scope():
+        model = zoo.load(folder)
     data = zoo.read_data(folder)
     places = {} if is_preset else training.places_of_data(folder)  # a preset may come from anybody's machine
     places |= {name: FLAGS[name].value for name in ("data_dir", "manual_dir", "data_file") if FLAGS[name].value}
@@ -120,6 +129,7 @@ def main(argv):
             FLAGS.seed,
             FLAGS.out,
             jit_compile=FLAGS.jit_compile,
+            map_rows=training.map_rows_over_replicas(strategy),
             check_samples=FLAGS.check_samples,
             refine_steps=FLAGS.refine_steps if FLAGS.proposal == "refined" else None,
             refined_samples=FLAGS.refined_samples,

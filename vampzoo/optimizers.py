@@ -26,7 +26,13 @@ class NormalizedAdam(keras.optimizers.Adam):
 
     A variable that holds both halves of a gate counts as two tensors (`vampzoo.networks.layers.split_halves`). Normalisation
     comes after the gradients of all replicas are summed, where `clipnorm` and its kin would come before.
+
+    Attributes:
+        compile_replicas: whether each of several replicas updates its copy of the weights in one call that XLA compiles.
+            Else that takes some forty small operations for each weight, started one by one, on every device.
     """
+
+    compile_replicas = False
 
     def __init__(self, learning_rate=5e-4, beta_1=0.9, beta_2=0.999, epsilon=1e-8, name="normalized_adam", **kwargs):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name, **kwargs)
@@ -40,6 +46,22 @@ class NormalizedAdam(keras.optimizers.Adam):
         gradient = tf.convert_to_tensor(gradient)  # of an embedding it is sparse
         num_tensors = self._num_tensors[self._get_variable_index(variable)]
         super().update_step(normalize(gradient, num_tensors), variable, learning_rate)
+
+    def _backend_update_step(
+        self, grads, trainable_variables, learning_rate
+    ):  # Keras' place for what distribution needs
+        context = tf.distribute.get_replica_context()
+        if not self.compile_replicas or context is None or context.num_replicas_in_sync == 1:
+            return super()._backend_update_step(grads, trainable_variables, learning_rate)
+        pairs = [(g, v) for g, v in zip(grads, trainable_variables, strict=True) if g is not None]
+        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [g for g, _ in pairs])
+
+        @tf.function(jit_compile=True, autograph=False)
+        def update(gradients, learning_rate):
+            for gradient, (_, variable) in zip(gradients, pairs, strict=True):
+                self.update_step(gradient, getattr(variable, "value", variable), learning_rate)
+
+        update(list(summed), tf.convert_to_tensor(learning_rate))
 
 
 def sharing_overflow(optimizer, gradients):

@@ -8,6 +8,9 @@ about 1e-6). A seed is an int32 tensor [2]; `key` makes one from Python integers
 import tensorflow as tf
 
 _NON_NEGATIVE = 0x7FFFFFFF
+# Draws want their seed in the memory of the host. On a GPU the few operations that derive one would each fetch it from
+# there, and so wait in every step for all that the GPU still has to do.
+SEEDS = "CPU:0"
 
 
 def key(seed, *data):
@@ -22,9 +25,10 @@ def key(seed, *data):
     """
     if isinstance(seed, int):
         seed = [seed & _NON_NEGATIVE, (seed >> 31) & _NON_NEGATIVE]
-    seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
-    if seed.shape.rank == 0:
-        seed = tf.stack([seed, 0])
+    with tf.device(SEEDS):
+        seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+        if seed.shape.rank == 0:
+            seed = tf.stack([seed, 0])
     if seed.shape.rank != 1 or seed.shape[0] not in (None, 2):
         raise ValueError(f"seed must be an integer or an int32 pair, got shape {seed.shape}")
     return fold_in(seed, *data)
@@ -32,14 +36,17 @@ def key(seed, *data):
 
 def fold_in(seed, *data):
     """Derives a new seed [2] from `seed` [2] and each integer of `data` in turn."""
-    for item in data:
-        seed = tf.random.fold_in(seed & _NON_NEGATIVE, tf.cast(item, tf.int32))
-    return seed & _NON_NEGATIVE
+    with tf.device(SEEDS):
+        for item in data:
+            seed = tf.random.fold_in(seed & _NON_NEGATIVE, tf.cast(item, tf.int32))
+        return seed & _NON_NEGATIVE
 
 
 def bits(shape, seed):
     """Uniform uint32 bits of the given shape."""
-    return tf.random.stateless_uniform(shape, seed & _NON_NEGATIVE, minval=None, maxval=None, dtype=tf.uint32)
+    with tf.device(SEEDS):
+        seed = seed & _NON_NEGATIVE
+    return tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32)
 
 
 def uniform(shape, seed):

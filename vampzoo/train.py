@@ -227,6 +227,8 @@ program.define_path("out", None, "another path for evaluation.json; figures/ goe
 
 _MAX_WORKER_TIMEOUT = 1e6  # seconds; Python's timer takes no more than some 10^9
 
+REEVALUATE = ". The same command evaluates again, and so does vampzoo.evaluate on one machine"
+
 # Flags that say where and how to run, not what comes out; the rest of a run's flags go into its train.flags.
 _NOT_RECORDED = ("run_dir", "overwrite", "out", "worker_timeout")
 
@@ -300,9 +302,10 @@ def train(folder, model_config, training_config, dataset, strategy):
         image_epochs=FLAGS.image_epochs,
         pseudo_input_chunk=FLAGS.pseudo_input_chunk,
     )
-    print(
-        f"{trainer.model.describe()}\n{len(dataset.train)} training images; run folder {folder.path}", file=sys.stderr
-    )
+    if said := training.unused_gpu():
+        warnings.warn(said, Hint, stacklevel=2)
+    images = f"{len(dataset.train)} training images on {training.describe(trainer.strategy)}"
+    print(f"{trainer.model.describe()}\n{images}; run folder {folder.path}", file=sys.stderr)
     try:
         model = trainer.fit()
     except training.Interrupted as interruption:
@@ -337,24 +340,27 @@ def evaluate(trainer, model, dataset):
     from vampzoo.evaluation import report
 
     folder, seed = trainer.folder, trainer.config.seed
+    lost = trainer.workers.loss_explained("another worker was lost, and with it this evaluation", remedy=REEVALUATE)
     if not folder.writer:  # this worker's share of it
         how = {"map_rows": trainer.map_rows, "jit_compile": FLAGS.jit_compile}
-        evaluation.evaluate(model, dataset.test, FLAGS.num_samples, seed, **how)
+        with lost:
+            evaluation.evaluate(model, dataset.test, FLAGS.num_samples, seed, **how)
         return {}
     print(f"evaluating {len(dataset.test)} test images, {FLAGS.num_samples} samples each", file=sys.stderr)
     resume = trainer.workers.num == 1
-    result = report.write(
-        folder.path,
-        model,
-        dataset,
-        "test",
-        FLAGS.num_samples,
-        seed,
-        FLAGS.out,
-        resume=resume,
-        jit_compile=FLAGS.jit_compile,
-        map_rows=trainer.map_rows,
-    )
+    with lost:
+        result = report.write(
+            folder.path,
+            model,
+            dataset,
+            "test",
+            FLAGS.num_samples,
+            seed,
+            FLAGS.out,
+            resume=resume,
+            jit_compile=FLAGS.jit_compile,
+            map_rows=trainer.map_rows,
+        )
     training.write_test_result(folder.tensorboard, trainer.best_epoch, result)
     return result
 

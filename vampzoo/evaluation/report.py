@@ -11,11 +11,13 @@ from tqdm import tqdm
 from vampzoo import datasets, figures, files
 from vampzoo.errors import InvalidValue
 from vampzoo.evaluation import components, measures, page, partial, tightness
+from vampzoo.evaluation.precision import float32_products
 
 NUM_IMAGES = 100  # in a grid
 REFINED = "refined_log_likelihoods.npy"  # of each image, beside the plain ones
 
 
+@float32_products()
 def write(
     folder,
     model,

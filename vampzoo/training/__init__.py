@@ -6,7 +6,7 @@ from vampzoo.training.errors import Interrupted, NotFinite, OutOfMemory, WorkerL
 from vampzoo.training.reporting import write_test_result
 from vampzoo.training.run_folder import RunFolder, RunFolderError, places_of_data, run_config
 from vampzoo.training.steps import TrainingSteps
-from vampzoo.training.strategy import Workers, create_strategy, map_rows_over_replicas
+from vampzoo.training.strategy import Workers, create_strategy, describe, map_rows_over_replicas, unused_gpu
 from vampzoo.training.trainer import Trainer
 from vampzoo.training.versions import library_versions
 
@@ -23,9 +23,11 @@ __all__ = [
     "WorkerLost",
     "Workers",
     "create_strategy",
+    "describe",
     "library_versions",
     "map_rows_over_replicas",
     "places_of_data",
     "run_config",
+    "unused_gpu",
     "write_test_result",
 ]

@@ -10,6 +10,7 @@ a CPU and the same whether XLA is used or not.
 import contextlib
 import functools
 
+import numpy as np
 import tensorflow as tf
 
 from vampzoo import objectives, optimizers, random
@@ -75,13 +76,15 @@ class TrainingSteps:
         replicas = strategy.num_replicas_in_sync
         self._rows = -(-self.batch_size // replicas)  # images of a replica; the last one may be padded
         self._padding = self._rows * replicas - self.batch_size
-        # What XLA compiles: with one replica the whole step; with more, the update must talk to the other replicas.
+        # What XLA compiles: with one replica the whole step; with more, what comes before and after they sum gradients.
         compiled = functools.partial(tf.function, jit_compile=jit_compile, autograph=False)
         if replicas == 1:
             self._replica_step = compiled(functools.partial(self._step, self._gradients))
             self._replica_statistics = compiled(self._update_statistics)
         else:
             self._replica_step = functools.partial(self._step, compiled(self._gradients))
+            inner = getattr(optimizer, "inner_optimizer", optimizer)  # float16's is within one that scales the loss
+            inner.compile_replicas = jit_compile
             self._replica_statistics = self._update_statistics
 
     def run(self, epoch, first, last, beta, sums):
@@ -188,13 +191,19 @@ class TrainingSteps:
             self.batch_size * num_samples, random.fold_in(self._seed, NOISE, epoch, step)
         )  # [B k, M] a layer
         masks = self.dropout.draw(self.batch_size, random.fold_in(self._seed, DROPOUT, epoch, step))
-        batch = (x, weights, noise, masks)
-        return tf.nest.map_structure(self._pad, batch) if self._padding else batch
+        if self._padding:
+            weights = tf.pad(weights, [[0, self._padding]])
+            x, noise, masks = tf.nest.map_structure(self._pad, (x, noise, masks))
+        return x, weights, noise, masks
 
     def _pad(self, t):
-        """t [B, ...] or [B k, ...] with the rows of as many further images that all replicas have equally many."""
-        padding = self._padding * (t.shape[0] // self.batch_size)
-        return tf.pad(t, [[0, padding]] + [[0, 0]] * (t.shape.rank - 1))
+        """t [B, ...] or [B k, ...] with the rows of as many further images that all replicas have equally many.
+
+        They are the first ones again, since batch normalisation sees them: weights of 0 keep them out of the loss alone.
+        """
+        k = t.shape[0] // self.batch_size
+        index = np.arange(self.batch_size + self._padding) % self.batch_size  # of images
+        return tf.gather(t, np.reshape(k * index[:, np.newaxis] + np.arange(k), [-1]))
 
     def _on_replica(self, x, weights, noise, masks, beta):
         """A replica's part of the step; every replica sees the global batch and takes its share."""

@@ -3,9 +3,11 @@
 Dimensions: R replicas (devices over all machines), W workers (processes).
 """
 
+import contextlib
 import faulthandler
 import hashlib
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -35,11 +37,34 @@ def create_strategy(name="auto", worker_timeout=rendezvous.WORKER_TIMEOUT):
         raise InvalidValue(f"strategy={name!r} is unknown; the valid values are: {', '.join(STRATEGIES)}")
     if name == "multi_worker":
         return _multi_worker(worker_timeout)
+    if name == "one_device":
+        with contextlib.suppress(RuntimeError):  # where TensorFlow has looked for its devices before
+            # It would take the memory of all GPUs.
+            tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[:1], "GPU")
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or (tf.config.list_logical_devices("CPU") if name == "mirrored" else [])
     if name == "one_device" or len(devices) < 2:
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def describe(strategy):
+    """Where a strategy computes, in words: "1 CPU", "4 GPUs", "2 x 4 GPUs" of two machines."""
+    replicas = strategy.num_replicas_in_sync
+    workers = Workers(strategy).num
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    each = f"{replicas // workers} {kind}{'s' if replicas > workers else ''}"
+    return f"{workers} x {each}" if workers > 1 else each
+
+
+def unused_gpu():
+    """What to say of a machine with a GPU of NVIDIA's that TensorFlow does not see; "" if there is none."""
+    if tf.config.list_physical_devices("GPU") or not pathlib.Path("/dev/nvidia0").exists():
+        return ""
+    return (
+        "this machine has a GPU that TensorFlow does not see, and the training runs on the CPU: GPUs need the extra "
+        "`cuda`, a driver that works (nvidia-smi says), and to be asked for in a SLURM job (--gpus-per-node)"
+    )
 
 
 def _multi_worker(timeout):
@@ -94,6 +119,16 @@ class Workers:
         self._departure_port = int(rows[0, 0])
         return rows[:, 1:]
 
+    @contextlib.contextmanager
+    def loss_explained(self, message="another worker ended: see what it said", remedy=""):
+        """A context in which a connection that breaks is a `WorkerLost`, with a message that may end in a remedy."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.num == 1:
+                raise
+            raise WorkerLost(f"{message} ({str(error).splitlines()[0]}){remedy}") from error
+
     def check_same(self, **values):
         """Compares plain data over all workers, which otherwise would train on a mixture, or wait for each other for ever.
 
@@ -109,12 +144,8 @@ class Workers:
         texts = [json.dumps(value, sort_keys=True) for value in values.values()]
         # 48 bits of a digest are exact in float64.
         digests = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") for text in texts]
-        try:
+        with self.loss_explained("another worker ended before the training began: see what it said"):
             rows = self.gather(*digests)
-        except tf.errors.OpError as error:
-            raise WorkerLost(
-                f"another worker ended before the training began: see what it said ({str(error).splitlines()[0]})"
-            ) from error
         differing = [name for name, column in zip(values, rows.T, strict=True) if len(set(column)) > 1]
         if differing:
             self.wait_to_leave()

@@ -14,7 +14,7 @@ from vampzoo.models import weights
 from vampzoo.training.checkpoints import Checkpoints, Position
 from vampzoo.training.dropout import UnitDropout
 from vampzoo.training.early_stopping import EarlyStopping
-from vampzoo.training.errors import Interrupted, NotFinite, WorkerLost, memory_errors_explained
+from vampzoo.training.errors import Interrupted, NotFinite, memory_errors_explained
 from vampzoo.training.precision import compute_dtype
 from vampzoo.training.reporting import Progress, TensorBoard
 from vampzoo.training.run_folder import RunFolderError, describe_model
@@ -76,9 +76,10 @@ class Trainer:
         self.image_epochs = image_epochs
         self.strategy = strategy = strategy or tf.distribute.get_strategy()
         self.workers = Workers(strategy)
-        self.workers.wait()  # the one that writes has made the folder before any other looks into it
-        with memory_errors_explained(), strategy.scope():
-            self._create_model(pseudo_input_chunk)
+        with self.workers.loss_explained():
+            self.workers.wait()  # the one that writes has made the folder before any other looks into it
+            with memory_errors_explained(), strategy.scope():
+                self._create_model(pseudo_input_chunk)
         prior = self.model.prior_layer
         in_chunks = prior.has_pseudo_inputs and 0 < pseudo_input_chunk < prior.num_components
         if in_chunks and not tf.config.list_logical_devices("GPU"):
@@ -187,7 +188,7 @@ class Trainer:
         usage = ComponentUsage(self.model, self.dataset.validation, self.config.seed)
         self._last_checkpoint = time.monotonic()
         try:
-            with self._signals:
+            with self._lost_in_training(), self._signals:
                 while self.epochs_done < self.config.epochs and not self.early_stopping.should_stop:
                     with memory_errors_explained():
                         row = self._epoch(progress)
@@ -199,27 +200,24 @@ class Trainer:
                 self.save()
                 self._look_up()
             self.workers.wait_to_leave()
-        except Interrupted:
+        except (Interrupted, NotFinite):  # in all workers alike
             self.workers.wait_to_leave()
             raise
-        except tf.errors.OpError as error:
-            if self.workers.num == 1:
-                raise
-            raise WorkerLost(
-                f"another worker was lost, or the way to it ({str(error).splitlines()[0]}). Start all workers again with "
-                f"the same command: they resume {self.folder.path} from its last checkpoint"
-            ) from error
         finally:
             progress.close()
             tensorboard.close()
         return self._best_model()
 
+    def _lost_in_training(self):
+        remedy = (
+            f". Start all workers again with the same command: they resume {self.folder.path} from its last checkpoint"
+        )
+        return self.workers.loss_explained("another worker was lost, or the way to it", remedy)
+
     def _check_same_position(self):
         """All workers must have restored the same state."""
-        try:
+        with self.workers.loss_explained():
             positions = self.workers.gather(self.position.epoch.numpy(), self.position.step.numpy())
-        except tf.errors.OpError as error:
-            raise WorkerLost(f"another worker ended: see what it said ({str(error).splitlines()[0]})") from error
         if len(np.unique(positions, axis=0)) > 1:
             self.workers.wait_to_leave()
             raise RunFolderError(
