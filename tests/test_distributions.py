@@ -50,6 +50,15 @@ def test_gaussian_log_prob_and_reparameterization():
     np.testing.assert_array_equal(q.copy(loc=loc + 1).mean(), loc + 1)
 
 
+@pytest.mark.parametrize("shapes", [([2, 3], [2, 1], [2, 1]), ([2, 3], [3], [3]), ([3], [3], [4, 2, 3])])
+def test_gaussian_reparameterization_of_parameters_that_broadcast(shapes):
+    loc, log_var, noise = (RNG.normal(size=shape).astype(np.float32) for shape in shapes)
+    q = DiagonalGaussian(loc, log_var)
+    z, log_q = q.reparameterize(noise)
+    assert log_q.shape == z.shape[:-1]
+    np.testing.assert_allclose(log_q, q.log_prob(z), atol=1e-5)
+
+
 def test_gaussian_gradient_of_the_reparameterized_density_is_that_of_log_prob():
     loc, log_var = tf.constant([[0.3, -2.0]]), tf.constant([[0.5, -3.0]])
     noise = tf.constant(RNG.normal(size=(4, 2)), tf.float32)

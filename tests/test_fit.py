@@ -47,7 +47,9 @@ def test_a_loss_is_refused(how, name):
     ("how", "message"),
     [
         ({"objective": "vae"}, "the valid values are: elbo, iwae"),
-        ({"num_samples": 0}, "num_samples must be at least 1"),
+        ({"num_samples": 0}, "num_samples must be an integer of at least 1"),
+        ({"num_samples": 2.5}, "num_samples must be an integer of at least 1"),
+        ({"seed": None}, "seed must be an integer"),
     ],
 )
 def test_arguments_of_compile(how, message):
@@ -77,6 +79,14 @@ def test_data_that_are_not_its_images_are_refused(arguments, message):
         model.fit(*arguments, verbose=0)
     for a, b in zip(before, tiny_run.weights(model), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_another_shape_is_refused_after_a_good_fit_too():
+    model = create()
+    model.compile("adam", jit_compile=False)
+    model.fit(DATA.train, verbose=0)
+    with pytest.raises(InvalidValue, match=r"images must have shape \[B, 5, 4, 1\], and these have another"):
+        model.fit(DATA.train[:, :3], verbose=0)
 
 
 @pytest.mark.parametrize("how", [{}, {"objective": "iwae", "num_samples": 3}], ids=("elbo", "iwae"))

@@ -148,3 +148,9 @@ def test_what_could_not_be_loaded_is_refused_before_a_file_is_touched(tmp_path, 
     with pytest.raises(InvalidValue, match=message):
         create().save(path)
     assert path.read_text() == "of before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_keras_could_not_load_are_refused(tiny_model, tmp_path):
+    with pytest.raises(InvalidValue, match=r"m.h5 must end in .keras"):
+        tiny_model().save(tmp_path / "m.h5")
+    assert not list(tmp_path.iterdir())

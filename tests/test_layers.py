@@ -37,6 +37,10 @@ def test_a_row_of_a_list_meets_the_rows_of_its_samples():
     np.testing.assert_allclose(layer([images, samples]), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_convolutions_of_images_of_any_size():
+    assert layers.GatedConv2D(3, 3, 2, 1)(keras.Input((None, 28, 1))).shape == (None, None, 14, 3)
+
+
 def test_initial_weights_have_the_published_distribution():
     fan_in = 400
     gated = layers.GatedDense(300, seed=1)

@@ -11,7 +11,8 @@ from tensorflow_probability import distributions as tfd
 from vampzoo import config, distributions, models, priors
 from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
-from vampzoo.models import build
+from vampzoo.models import base, build
+from vampzoo.models import weights as model_weights
 from vampzoo.zoo import card
 
 KINDS = pytest.mark.parametrize(
@@ -134,6 +135,30 @@ def test_one_image_is_shared_by_all_draws(tiny_model, binary_images):
         )
 
 
+@pytest.mark.parametrize(("kind", "factor"), [("hvae", "q_z1"), ("topdown_hvae", "q_layers")])
+def test_networks_of_ones_own_may_concatenate_features_and_latents(tiny_model, binary_images, kind, factor):
+    def concatenating(network):
+        inputs = [keras.Input(t.shape[1:]) for t in network.inputs]
+        h = keras.layers.Dense(5, "tanh")(keras.layers.Concatenate()(inputs))
+        return keras.Model(inputs, [keras.layers.Dense(t.shape[-1])(h) for t in network.outputs])
+
+    model = tiny_model(model=kind)
+    parts = model.networks()
+    given = parts[factor] if isinstance(parts[factor], list) else [parts[factor]]
+    assert all(base.joined_by_gates(network) for network in given)  # the zoo's do the work of equal rows once
+    own = [concatenating(network) for network in given]
+    parts[factor] = own if isinstance(parts[factor], list) else own[0]
+    model = type(model)(**parts, prior=model.prior_layer, likelihood="bernoulli")
+    noise = model.draw_noise(14, tf.constant([1, 2]))
+    twice = model.elbo_terms(binary_images, noise, num_samples=2).log_weight
+    repeated = model.elbo_terms(np.repeat(binary_images, 2, axis=0), noise).log_weight
+    np.testing.assert_allclose(twice, repeated, rtol=1e-6, atol=1e-4)
+    shared = model.elbo_terms(binary_images[:1], noise).log_weight
+    repeated = model.elbo_terms(binary_images[[0] * 14], noise).log_weight
+    np.testing.assert_allclose(shared, repeated, rtol=1e-6, atol=1e-4)
+    assert np.isfinite(model.log_likelihood(binary_images[:2], 3, jit_compile=False)).all()
+
+
 def test_the_seed_decides_what_is_random(tiny_model, binary_images):
     model = tiny_model()
     for draw in (
@@ -160,6 +185,16 @@ def test_weights_survive_a_file(tiny_model, binary_images, tmp_path):
         other.load_weights(tmp_path / "model.weights.h5")
         np.testing.assert_array_equal(model.elbo(binary_images), other.elbo(binary_images))
         np.testing.assert_array_equal(model.sample(3), other.sample(3))
+
+
+def test_weights_of_a_compiled_model_are_those_of_any(tiny_model, binary_images):
+    compiled, other, fitted = (tiny_model(seed=seed, model="vae") for seed in (1, 2, 3))
+    for model in (compiled, fitted):
+        model.compile("adam", jit_compile=False)
+    compiled.fit(binary_images, verbose=0)
+    for model in (other, fitted):
+        model_weights.from_bytes(model, model_weights.to_bytes(compiled))
+        np.testing.assert_array_equal(model.sample(3), compiled.sample(3))
 
 
 # === The prior in the model ===
@@ -309,6 +344,15 @@ def test_a_subclass_may_make_another_use_of_its_decoder():
     q_z, p_x = _networks((4, 4, 1))
     model = Tiled(q_z=q_z, p_x=p_x, prior=priors.StandardNormal(5), likelihood="bernoulli")
     assert model.sample(2).shape == (2, 4, 4, 2)
+
+
+def test_unknown_likelihoods_and_priors_without_their_encoder_are_refused(tiny_model):
+    q_z, p_x = _networks((4, 4, 2))
+    with pytest.raises(InvalidValue, match="likelihood='bernouli' is unknown; the valid values are: bernoulli"):
+        models.VAE(q_z=q_z, p_x=p_x, prior=priors.StandardNormal(5), likelihood="bernouli")
+    deep = tiny_model(model="deep_vae", prior="standard")
+    with pytest.raises(InvalidValue, match=r"needs an encoder q\(z2\|x\)"):
+        models.DeepVAE(**deep.networks(), prior=priors.VampPrior(3, (4, 5, 1)), likelihood="bernoulli")
 
 
 def test_more_samples_than_can_be_counted(tiny_model, binary_images):

@@ -1,5 +1,6 @@
 """PixelHVAE: causality, the likelihood as a product of conditionals, and sampling one pixel at a time."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -49,6 +50,31 @@ def test_no_pixel_depends_on_itself_or_a_later_one_in_any_channel(pixel_model, l
             assert jacobian[i, :, i:].max() == 0
             if i % 4:  # and each does depend on the one to its left, in every channel of both
                 assert jacobian[i, :, i - 1].min() > 0
+
+
+def test_the_features_of_training_are_those_of_training(pixel_model, monkeypatch):
+    model, calls = pixel_model(), []
+    features = type(model.p_x_features).__call__
+
+    def record(network, inputs, **how):
+        if network is model.p_x_features:
+            calls.append(how.get("training", False))
+        return features(network, inputs, **how)
+
+    monkeypatch.setattr(type(model.p_x_features), "__call__", record)
+    x = images(2, (4, 4, 1), "bernoulli")
+    for training in (False, True):
+        model.elbo_terms(x, model.draw_noise(2, random.key(0)), training=training)
+    assert calls == [False, True]
+
+
+def test_weights_in_double_precision_draw(pixel_model):
+    keras.config.set_floatx("float64")
+    try:
+        sample = pixel_model().sample(2)
+    finally:
+        keras.config.set_floatx("float32")
+    assert set(np.unique(sample)) <= {0.0, 1.0}
 
 
 def test_every_pixel_depends_on_all_of_both_latents(pixel_model):

@@ -19,7 +19,8 @@ import tiny_preset
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2, prediction_log_pb2
 
 import vampzoo
-from vampzoo import client, export, files, zoo
+from vampzoo import client, export, files, training, zoo
+from vampzoo.config import TrainingConfig
 from vampzoo.zoo import prediction_server, serving
 
 SEED = 7  # of the Python methods; a request says the pair
@@ -561,6 +562,18 @@ def test_training_images_are_not_exported_unless_asked_for(tmp_path, from_data):
     path.write_text(json.dumps(settings))
     with pytest.raises(zoo.ZooError, match=r"training images.*--allow_training_images"):
         export.export_preset(tmp_path / "run", "tiny", tmp_path)
+
+
+def test_what_began_as_data_is_known_of_loaded_models_and_of_what_they_are_trained_to(tmp_path):
+    tiny_preset.write_run(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    settings = json.loads(path.read_text())
+    settings["training"]["pseudo_inputs_from_data"] = True
+    path.write_text(json.dumps(settings))
+    model = vampzoo.load(tmp_path / "run")
+    assert model.prior_layer.began_as_data
+    further = training.run_config(model, TrainingConfig(), settings["data"])
+    assert not further["training"]["pseudo_inputs_from_data"] and zoo.shows_training_images(further)
 
 
 @pytest.mark.parametrize(

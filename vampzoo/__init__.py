@@ -30,6 +30,7 @@ _SUBMODULES = (
     "config",
     "datasets",
     "distributions",
+    "errors",
     "evaluation",
     "figures",
     "files",

@@ -9,8 +9,9 @@ from vampzoo.errors import InvalidValue
 class WarmUp(keras.callbacks.Callback):
     """Lets the weight of the rate rise to 1: beta = min(1, epoch / epochs) with epochs from 1 (section 5.1).
 
-    Validation is at beta = 1 throughout, so that `val_elbo` is comparable between epochs; give `EarlyStopping` the end of
-    the warm-up as `start_from_epoch`. After `fit` beta is 1 again.
+    Validation of vampzoo's models is at beta = 1 throughout, so that `val_elbo` is comparable between epochs; give
+    `EarlyStopping` the end of the warm-up as `start_from_epoch`, and with `val_elbo` mode="max". After `fit` beta is 1
+    again.
 
     Args:
         epochs: of the warm-up; 0: none.

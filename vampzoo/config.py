@@ -242,6 +242,8 @@ class TrainingConfig:
         least_values |= {"selection_samples": 2 if self.selection == "importance_bound" else 1}
         users = {f"{name}_samples": f" for {name}={getattr(self, name)}" for name in ("objective", "selection")}
         for field, least in least_values.items():
+            if not isinstance(getattr(self, field), int):
+                raise InvalidValue(f"{field} must be an integer, got {getattr(self, field)!r}")
             if getattr(self, field) < least:
                 user = users.get(field, "") if least == 2 else ""
                 raise InvalidValue(f"{field} must be at least {least}{user}, got {getattr(self, field)}")

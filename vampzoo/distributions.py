@@ -67,7 +67,8 @@ class DiagonalGaussian(tfd.Independent):
             z [..., M] and log q(z) [...], the same as `log_prob(z)`.
         """
         z = self.loc + self.distribution.scale * noise  # [..., M]
-        return z, -0.5 * tf.reduce_sum(math.log(2 * math.pi) + self.log_var + tf.square(noise), axis=-1)
+        terms = math.log(2 * math.pi) + self.log_var + tf.square(noise)
+        return z, -0.5 * tf.reduce_sum(terms + tf.zeros_like(z), axis=-1)  # over M, where neither has it whole
 
 
 class DiagonalGaussianMixture(tfd.MixtureSameFamily):
@@ -178,7 +179,7 @@ def _softplus(logits):
 class PixelBernoulli(tfd.Bernoulli):
     """Bernoulli with probabilities clipped to [1e-5, 1 - 1e-5], that is logits to +-11.5129.
 
-    Exact for x in {0, 1}; for x in between `log_prob` is the cross-entropy.
+    Exact for x in {0, 1}; for x in between `log_prob` is minus the cross-entropy.
     """
 
     def __init__(self, logits, name="PixelBernoulli"):

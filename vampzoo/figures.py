@@ -7,7 +7,10 @@ import numpy as np
 
 
 def tile(images, columns=None, border=1):
-    """One picture of many: [N, H, W, C] -> [rows (H + border), columns (W + border), C], missing cells white."""
+    """One picture of many: [N, H, W, C] -> [rows (H + border) + border, columns (W + border) + border, C].
+
+    Borders and missing cells are 1, which is white for images in [0, 1].
+    """
     images = np.asarray(images)
     n, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(n))

@@ -14,6 +14,7 @@ import time
 from vampzoo.errors import InvalidValue
 
 CONFIG = "config.json"  # what run folders and presets have in common
+PSEUDO_INPUTS_BEGAN_AS_DATA = "pseudo_inputs_began_as_data"  # key of config.json's data, of a model that was given so
 OWN_MODEL = "own_model"  # there, in "model": the class of a model that no `ModelConfig` describes
 WEIGHTS = "model.weights.h5"  # of run folders, and of presets that older versions exported
 SAVED_MODEL = "saved_model.pb"  # in the folder of a SavedModel
@@ -159,7 +160,8 @@ class Lock:
             if time.monotonic() >= end:
                 raise BlockingIOError(f"{path} is held by another process")
             if waiting is not None:
-                waiting = waiting()  # None: once
+                waiting()
+                waiting = None  # once
             time.sleep(0.1)
 
     def _acquire(self):

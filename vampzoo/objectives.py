@@ -77,7 +77,11 @@ def importance_bound(log_weights, axis=0):
     """log 1/S sum_s w_s: a lower bound on log p(x) that grows with S (Burda et al., 2016).
 
     Args:
-        log_weights: [S, ...], log p(x, z_s) - log q(z_s|x).
+        log_weights: log p(x, z_s) - log q(z_s|x), nats, for S samples along an axis.
+        axis: that axis.
+
+    Returns:
+        `log_weights` without the axis, nats.
     """
     num_samples = tf.cast(tf.shape(log_weights)[axis], log_weights.dtype)
     return tf.reduce_logsumexp(log_weights, axis=axis) - tf.math.log(num_samples)

@@ -122,6 +122,9 @@ class MixtureOfGaussians(MixturePrior):
         latent_size: M.
         weighted: whether the mixture weights are trained.
         seed: integer that decides the initial means.
+
+    Raises:
+        InvalidValue: for K < 1.
     """
 
     def __init__(self, num_components, latent_size, weighted=False, seed=None, **kwargs):
@@ -159,6 +162,9 @@ class VampPrior(MixturePrior):
             components are then the posteriors q(z|u_k, c_k) of encoder([u, c_1, ...]) with c_j [K, C_j].
         learn_covariates: whether each c_k is trained with u_k, as the softmax of free logits; if not, it is a category drawn
             at the start, each as likely as the others (`set_covariates` gives others).
+
+    Raises:
+        InvalidValue: for K < 1, bounds that are no range, or covariates without categories.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def normal(shape, seed):
 
 def bernoulli(probabilities, seed):
     """Draws 0.0 or 1.0 with the given probabilities, in their shape."""
-    return tf.cast(uniform(tf.shape(probabilities), seed) < probabilities, tf.float32)
+    return tf.cast(uniform(tf.shape(probabilities), seed) < tf.cast(probabilities, tf.float32), tf.float32)
 
 
 def categorical(logits, n, seed):

@@ -210,7 +210,11 @@ flags.DEFINE_float(
     module_name=_RUN,
 )
 flags.DEFINE_float(
-    "checkpoint_seconds", 60.0, "time between two checkpoints (0: every epoch)", lower_bound=0.0, module_name=_RUN
+    "checkpoint_seconds",
+    60.0,
+    "time between two checkpoints (0: as often as can be, every epoch at least)",
+    lower_bound=0.0,
+    module_name=_RUN,
 )
 flags.DEFINE_integer(
     "image_epochs",

@@ -90,7 +90,7 @@ def importance_estimates(
         images: [N, H, W, C].
         num_samples: S.
         seed: integer.
-        progress: called with the number of images done, or None.
+        progress: called with the number of further images done: first of those that were kept, then of each batch; or None.
         batch_size: the most images between two calls of `progress`.
         map_rows: as for `DatasetElbo`.
         kept: a `vampzoo.evaluation.PartialResults` to go on from and to keep results in; None: none.

@@ -1,11 +1,13 @@
-"""The models: VAE (L = 1), HVAE and DeepVAE (L = 2), TopDownHVAE (any L); `create` builds them from a `ModelConfig`."""
+"""The models: VAE (L = 1), HVAE, PixelHVAE and DeepVAE (L = 2), TopDownHVAE (any L); `create` builds them from a
+`ModelConfig`."""
 
 from vampzoo.config import ModelConfig
 from vampzoo.models.base import LatentVariableModel
 from vampzoo.models.build import create
 from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
+from vampzoo.models.pixel_hvae import PixelHVAE
 from vampzoo.models.topdown_hvae import TopDownHVAE
 from vampzoo.models.vae import VAE
 
-__all__ = ["HVAE", "VAE", "DeepVAE", "LatentVariableModel", "ModelConfig", "TopDownHVAE", "create"]
+__all__ = ["HVAE", "VAE", "DeepVAE", "LatentVariableModel", "ModelConfig", "PixelHVAE", "TopDownHVAE", "create"]

@@ -16,11 +16,31 @@ from vampzoo.errors import InvalidValue
 from vampzoo.models import components, images, notebook, saving
 from vampzoo.models.fitting import ElboModel
 from vampzoo.models.importance import compiled_importance_estimate, samples_tensor
+from vampzoo.networks.layers import GatedDense
 
 
 def repeat_rows(t, num_samples):
     """[B, ...] -> [B k, ...], each row k times."""
     return t if num_samples == 1 else tf.repeat(t, num_samples, axis=0)
+
+
+def repeat_to(features, latents):
+    """features [B, F] -> [B k, F], each row k times, for latents [B k, M]."""
+    k = tf.shape(latents)[0] // tf.maximum(tf.shape(features)[0], 1)
+    return tf.ensure_shape(tf.repeat(features, k, axis=0), [latents.shape[0], *features.shape[1:]])
+
+
+def joined_by_gates(network):
+    """Whether a network of (features, latents) takes features [B, F] beside latents [B k, M].
+
+    `GatedDense` joins those, which saves the work on equal rows. Of other networks, which may concatenate the two say, the
+    features must have as many rows.
+    """
+    if not hasattr(network, "operations"):  # no functional model: what it does inside is not known
+        return False
+    inputs = {op: getattr(op, "input", None) for op in network.operations}
+    joints = [op for op, tensors in inputs.items() if isinstance(tensors, list) and len(tensors) > 1]
+    return all(isinstance(joint, GatedDense) for joint in joints)
 
 
 def check_built(**networks):
@@ -113,7 +133,12 @@ class LatentVariableModel(ElboModel):
     def __init__(self, *, latent_sizes, prior, prior_encoder, likelihood, image_shape, name, p_x=None):
         super().__init__(name=name)
         _check_prior(prior, next(iter(latent_sizes.values())), image_shape)
-        if p_x is not None and likelihood in LIKELIHOODS:
+        if p_x is not None and likelihood not in LIKELIHOODS:
+            raise InvalidValue(
+                f"likelihood={likelihood!r} is unknown; the valid values are: {', '.join(LIKELIHOODS)}; for one of your own "
+                "override p_x"
+            )
+        if p_x is not None:
             if len(image_shape) != 3:
                 raise InvalidValue(
                     f"the likelihood {likelihood} is one of images [B, H, W, C], and the encoder takes "
@@ -235,9 +260,9 @@ class LatentVariableModel(ElboModel):
 
         Args:
             n: number of images.
-            seed: integer; the same seed gives the same images.
+            seed: integer; the same seed gives the same images, in batches of the same size.
             component: draw around this pseudo-input (or MoG component) only.
-            batch_size: how many are computed at once.
+            batch_size: how many are computed at once; each batch has draws of its own.
 
         Returns:
             NumPy [n, H, W, C]: pictures of p(x|z) for random z (the paper's figures), or drawn pixels if the decoder is
@@ -380,6 +405,8 @@ class LatentVariableModel(ElboModel):
         if "_can_be_saved" not in self.__dict__:
             saving.check(self)
             self.__dict__["_can_be_saved"] = True
+        if not str(filepath).endswith(".keras"):
+            raise InvalidValue(f"{filepath} must end in .keras: of other files Keras could not make this model again")
         super().save(filepath, *args, **kwargs)
 
     def export(self, filepath, *args, input_signature=None, **kwargs):

@@ -23,6 +23,7 @@ def create(config, seed=0):
 
     Raises:
         TooLarge: if its weights do not fit into the memory.
+        InvalidValue: for images of a height or width that the model's strides do not divide (conv_hvae, pixel_hvae: by 4).
     """
     of_latents = ("z1_size", "z2_size")
     if config.model == "topdown_hvae":

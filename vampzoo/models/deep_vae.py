@@ -10,6 +10,7 @@ Gated layers and sizes are the HVAE's. Dimensions: B batch, k samples, M1 and M2
 import keras
 
 from vampzoo.distributions import DiagonalGaussian, image_likelihood, picture
+from vampzoo.errors import InvalidValue
 from vampzoo.models.base import LatentVariableModel, check_built, check_latents, num_latents, repeat_rows
 from vampzoo.objectives import ElboTerms
 
@@ -25,10 +26,16 @@ class DeepVAE(LatentVariableModel):
         p_x: z1 [B, M1] -> parameters of the image likelihood.
         prior: a `vampzoo.priors.Prior` over z2 that needs no encoder: there is no q(z2|x) in closed form.
         likelihood: one of `vampzoo.config.LIKELIHOODS`.
+
+    Raises:
+        InvalidValue: for a network that is not built or does not fit to the others, a prior that needs an encoder, or an
+            unknown likelihood.
     """
 
     def __init__(self, *, q_z1, q_z2, p_z1, p_x, prior, likelihood, name="deep_vae"):
         check_built(q_z1=q_z1, q_z2=q_z2, p_z1=p_z1, p_x=p_x)
+        if prior.has_pseudo_inputs:
+            raise InvalidValue(f"a {type(prior).__name__} needs an encoder q(z2|x), and here z2 is inferred from z1")
         super().__init__(
             latent_sizes={"z2": num_latents("q_z2", q_z2), "z1": num_latents("q_z1", q_z1)},
             prior=prior,

@@ -132,8 +132,12 @@ class ElboModel(keras.Model):
         if objective not in OBJECTIVES:
             raise InvalidValue(f"objective={objective!r} is unknown; the valid values are: {', '.join(OBJECTIVES)}")
         least = 2 if objective == "iwae" else 1  # with one sample it is the ELBO
-        if num_samples < least:
-            raise InvalidValue(f"num_samples must be at least {least} for objective={objective}, got {num_samples}")
+        if not isinstance(num_samples, int) or num_samples < least:
+            raise InvalidValue(
+                f"num_samples must be an integer of at least {least} for objective={objective}, got {num_samples}"
+            )
+        if not isinstance(seed, int):
+            raise InvalidValue(f"seed must be an integer, got {seed!r}")
         if dynamic and self.likelihood != "bernoulli":
             raise InvalidValue(f"dynamic=True is for the likelihood bernoulli; this model's is {self.likelihood}")
         if optimizer == "normalized_adam":
@@ -348,7 +352,8 @@ def checked_images(x, image_shape, likelihood, dynamic):
     Raises:
         InvalidValue: for another shape.
     """
-    if x.shape.rank is None:  # Keras has seen images with and without the channel axis, and makes one graph for both
+    # Keras has seen images of several shapes, or with and without the channel axis, and makes one graph for all.
+    if not x.shape[1:].is_fully_defined():
         x = _of_unknown_rank(x, image_shape)
     if x.shape.rank == len(image_shape) and image_shape[-1] == 1:
         x = x[..., tf.newaxis]

@@ -10,7 +10,15 @@ import keras
 import tensorflow as tf
 
 from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws, picture
-from vampzoo.models.base import LatentVariableModel, check_built, check_latents, num_latents, repeat_rows
+from vampzoo.models.base import (
+    LatentVariableModel,
+    check_built,
+    check_latents,
+    joined_by_gates,
+    num_latents,
+    repeat_rows,
+    repeat_to,
+)
 from vampzoo.objectives import ElboTerms
 
 
@@ -26,6 +34,9 @@ class HVAE(LatentVariableModel):
         p_x: (z1 [B, M1], z2 [B, M2]) -> parameters of the image likelihood.
         prior: a `vampzoo.priors.Prior` over z2.
         likelihood: one of `vampzoo.config.LIKELIHOODS`.
+
+    Raises:
+        InvalidValue: for a network that is not built or does not fit to the others, or an unknown likelihood.
     """
 
     def __init__(self, *, q_z2, q_z1_features, q_z1, p_z1, p_x, prior, likelihood, name="hvae"):
@@ -45,6 +56,7 @@ class HVAE(LatentVariableModel):
         self.q_z1_network = q_z1
         self.p_z1_network = p_z1
         self.p_x_network = p_x
+        self._features_may_be_fewer = joined_by_gates(q_z1)
         self.built = True  # every network is
 
     # === Factors ===
@@ -55,8 +67,10 @@ class HVAE(LatentVariableModel):
 
     def q_z1(self, x, z2, num_samples=1, training=False):
         """q(z1|x, z2) = N(z1; mu(x, z2), diag(sigma^2(x, z2))) (Eq. 14), for k rows of z2 an image."""
-        features = repeat_rows(self.q_z1_features(x, training=training), num_samples)  # [B k, F]
-        return DiagonalGaussian(*self.q_z1_network([features, z2], training=training))
+        features = self.q_z1_features(x, training=training)  # [B, F]
+        # Of one image the zoo's networks compute what depends on x alone once for all samples.
+        of_rows = repeat_rows(features, num_samples) if self._features_may_be_fewer else repeat_to(features, z2)
+        return DiagonalGaussian(*self.q_z1_network([of_rows, z2], training=training))
 
     def p_z1(self, z2, training=False):
         """p(z1|z2) = N(z1; mu(z2), diag(sigma^2(z2))) (Eq. 13)."""

@@ -40,7 +40,8 @@ class PixelHVAE(HVAE):
             z1: [B, M1].
             z2: [B, M2].
             x: [B, H, W, C], or [1, H, W, C] for many latents.
-            training: whether batch normalisation uses the statistics of the batch and updates the moving ones.
+            training: whether batch normalisation uses the statistics of the batch and updates the moving ones, and dropout
+                drops.
 
         Raises:
             InvalidValue: without x.
@@ -49,7 +50,7 @@ class PixelHVAE(HVAE):
             raise InvalidValue(
                 "p(x|z1, z2) of a PixelHVAE needs x: a pixel's distribution depends on the pixels before it"
             )
-        features = self.p_x_features([z1, z2])  # [B, H, W, F]
+        features = self.p_x_features([z1, z2], training=training)  # [B, H, W, F]
         return image_likelihood(self.likelihood, self.p_x_network([x, features], training=training))
 
     def decode_posterior(self, latents, seed=0):

@@ -27,7 +27,15 @@ import tensorflow as tf
 
 from vampzoo.distributions import DiagonalGaussian, image_likelihood, log_prob_of_draws, picture
 from vampzoo.errors import InvalidValue
-from vampzoo.models.base import LatentVariableModel, check_built, check_latents, num_latents, repeat_rows
+from vampzoo.models.base import (
+    LatentVariableModel,
+    check_built,
+    check_latents,
+    joined_by_gates,
+    num_latents,
+    repeat_rows,
+    repeat_to,
+)
 from vampzoo.objectives import ElboTerms
 
 
@@ -48,7 +56,8 @@ class TopDownHVAE(LatentVariableModel):
         likelihood: one of `vampzoo.config.LIKELIHOODS`.
 
     Raises:
-        InvalidValue: if the lists do not fit together.
+        InvalidValue: if the lists or networks do not fit together, for a network that is not built, or an unknown
+            likelihood.
     """
 
     def __init__(
@@ -100,7 +109,10 @@ class TopDownHVAE(LatentVariableModel):
 
     def q_z(self, layer, features, state, training=False):
         """q(z_l|x, s_l) for l < L, from features [B, F] of x and s_l [B k, S], in which an image has k rows."""
-        return DiagonalGaussian(*self.q_networks[self.num_layers - 1 - layer]([features, state], training=training))
+        network = self.q_networks[self.num_layers - 1 - layer]
+        if not joined_by_gates(network):
+            features = repeat_to(features, state)  # [B k, F]
+        return DiagonalGaussian(*network([features, state], training=training))
 
     def p_z(self, layer, state, training=False):
         """p(z_l|s_l) for l < L, from s_l [B, S]."""

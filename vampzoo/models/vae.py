@@ -16,6 +16,9 @@ class VAE(LatentVariableModel):
         p_x: z [B, M] -> parameters of the image likelihood.
         prior: a `vampzoo.priors.Prior` over z.
         likelihood: one of `vampzoo.config.LIKELIHOODS`.
+
+    Raises:
+        InvalidValue: for a network that is not built or does not fit to the others, or an unknown likelihood.
     """
 
     def __init__(self, *, q_z, p_x, prior, likelihood, name="vae"):

@@ -63,11 +63,11 @@ def from_bytes(model, data):
 
 
 def _arrays(data):
-    """{name in the file: array}."""
+    """{name in the file: array}, without those of the optimiser of a compiled model."""
     arrays = {}
 
     def visit(name, item):
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/"):
             arrays[name] = item[()]
 
     with h5py.File(io.BytesIO(data), "r") as file:

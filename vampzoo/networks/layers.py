@@ -135,7 +135,8 @@ class GatedConv2D(keras.layers.Layer):
         return affine[..., : self.filters] * ops.sigmoid(affine[..., self.filters :])  # [B, H', W', O]
 
     def compute_output_shape(self, input_shape):
-        height, width = ((n + 2 * self.padding - self.kernel_size) // self.strides + 1 for n in input_shape[1:3])
+        margin = 2 * self.padding - self.kernel_size
+        height, width = (None if n is None else (n + margin) // self.strides + 1 for n in input_shape[1:3])
         return (input_shape[0], height, width, self.filters)
 
     def get_config(self):

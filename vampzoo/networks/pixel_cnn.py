@@ -43,7 +43,8 @@ class CausalConv2D(keras.layers.Layer):
 
     def at_pixel(self, taps):
         """The output [B, O] at one pixel from its T inputs, [B, T I] in raster order."""
-        return tf.matmul(taps, tf.reshape(self.kernel, [-1, self.filters]))
+        kernel = tf.cast(tf.convert_to_tensor(self.kernel), taps.dtype)
+        return tf.matmul(taps, tf.reshape(kernel, [-1, self.filters]))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.filters)

@@ -98,6 +98,9 @@ def run_config(model, config, data):
         config: a `TrainingConfig`.
         data: {"dataset": name, "binarization": as for `vampzoo.datasets.load`, "fingerprint": what other data change}.
     """
+    prior = getattr(model, "prior_layer", None)  # which a `ModelConfig` has not
+    if getattr(prior, "began_as_data", False):
+        data = {**data, files.PSEUDO_INPUTS_BEGAN_AS_DATA: True}
     return {
         "vampzoo_version": __version__,
         "versions": library_versions(),

@@ -92,6 +92,8 @@ class TrainingSteps:
 
         Args:
             epoch: counted from 1; decides order, binarisation, noise and k.
+            first, last: of the epoch's steps, counted from 0.
+            beta: weight of the rate, float32.
             sums: float64 [1 + L], what the steps before came to. It is carried through, so that an epoch adds up to the
                 same bits however it is cut.
 

@@ -13,7 +13,7 @@ import pathlib
 
 from vampzoo import files
 from vampzoo.config import ModelConfig
-from vampzoo.files import CHECKSUMS, CONFIG, VARIABLES, WEIGHTS, WEIGHTS_MAP
+from vampzoo.files import CHECKSUMS, CONFIG, PSEUDO_INPUTS_BEGAN_AS_DATA, VARIABLES, WEIGHTS, WEIGHTS_MAP
 from vampzoo.zoo import hub
 from vampzoo.zoo.errors import ZooError
 
@@ -212,6 +212,7 @@ def shows_training_images(config):
     """
     prior = config["model"]["prior"]
     from_data = config.get("training", {}).get("pseudo_inputs_from_data", False)
+    from_data = from_data or config.get("data", {}).get(PSEUDO_INPUTS_BEGAN_AS_DATA, False)
     return prior == "vampprior_data" or (prior == "vampprior" and from_data)
 
 
@@ -299,6 +300,8 @@ def _load(folder, name):
         raise ZooError(f"{path} cannot be read as the weights of the model in {CONFIG}: {error}") from error
     if bad := [weight.path for weight in model.weights if not np.all(np.isfinite(weight.numpy()))]:
         raise ZooError(f"{path} holds NaN or infinite values in {', '.join(bad)}")
+    if shows_training_images(config) and model.prior_layer.has_pseudo_inputs:
+        model.prior_layer.began_as_data = True
     model.title = name
     model.loaded_from = folder
     model.trained_on = str(config.get("data", {}).get("dataset", "unknown data"))

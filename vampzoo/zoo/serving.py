@@ -98,6 +98,7 @@ class ServedModel:
         return outputs
 
     def decode(self, z):
+        """z [B, M] of the top layer -> images [B, H, W, C], from the means of the layers below."""
         z = _of_shape(z, [next(iter(self.model.latent_sizes.values()))], "latents")
         count = _in_range(tf.shape(z)[0], 1, MAX_IMAGES, "the number of latents")
         # NaN compares as false.
