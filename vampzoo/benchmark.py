@@ -49,7 +49,7 @@ def main(argv):
     ]
     if not configs:
         raise InvalidValue("--models and --priors must name at least one each")
-    config.check_num_samples(FLAGS.num_samples)
+    config.check_num_samples(FLAGS.num_samples, "--num_samples")
     if FLAGS.out:
         files.check_output(FLAGS.out, "--out")
 

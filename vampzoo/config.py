@@ -167,12 +167,12 @@ class ModelConfig:
 MAX_IMPORTANCE_SAMPLES = 2**31 - 1  # counted in int32
 
 
-def check_num_samples(num_samples):
-    """Raises InvalidValue if that is no number of importance samples."""
+def check_num_samples(num_samples, name="num_samples"):
+    """Raises InvalidValue, which calls it `name`, if that is no number of importance samples."""
     if num_samples < 1:
-        raise InvalidValue(f"--num_samples must be at least 1, got {num_samples}")
+        raise InvalidValue(f"{name} must be at least 1, got {num_samples}")
     if num_samples > MAX_IMPORTANCE_SAMPLES:
-        raise InvalidValue(f"--num_samples may be at most {MAX_IMPORTANCE_SAMPLES}, got {num_samples}")
+        raise InvalidValue(f"{name} may be at most {MAX_IMPORTANCE_SAMPLES}, got {num_samples}")
 
 
 OPTIMIZERS = ("normalized_adam", "adam")

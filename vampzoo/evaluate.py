@@ -86,7 +86,7 @@ _FLAGS_OF = {  # of one way to estimate alone
 def main(argv):
     if FLAGS.run_dir is None:
         raise InvalidValue("--run_dir is missing: the folder that vampzoo.train wrote")
-    config.check_num_samples(FLAGS.num_samples)
+    config.check_num_samples(FLAGS.num_samples, "--num_samples")
     for flag, (of, value) in _FLAGS_OF.items():
         if FLAGS[flag].present and FLAGS[of].value != value:
             raise InvalidValue(f"--{flag} has no effect without --{of}={value}")

@@ -244,7 +244,7 @@ def main(argv):
     training_config = config.TrainingConfig(
         **{field.name: FLAGS[field.name].value for field in dataclasses.fields(config.TrainingConfig)}
     )
-    config.check_num_samples(FLAGS.num_samples)
+    config.check_num_samples(FLAGS.num_samples, "--num_samples")
     if not math.isfinite(FLAGS.checkpoint_seconds):
         raise InvalidValue(f"--checkpoint_seconds must be finite, got {FLAGS.checkpoint_seconds}")
     if not 0 < FLAGS.worker_timeout <= _MAX_WORKER_TIMEOUT:

@@ -9,8 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from vampzoo import random
-from vampzoo.config import MAX_IMPORTANCE_SAMPLES
-from vampzoo.errors import InvalidValue
+from vampzoo.config import check_num_samples
 
 
 class ImportanceEstimate(NamedTuple):
@@ -88,10 +87,7 @@ def samples_tensor(num_samples):
     Raises:
         InvalidValue: for S < 1 or more than 2^31 - 1.
     """
-    if num_samples < 1:
-        raise InvalidValue(f"num_samples must be at least 1, got {num_samples}")
-    if num_samples > MAX_IMPORTANCE_SAMPLES:
-        raise InvalidValue(f"num_samples may be at most {MAX_IMPORTANCE_SAMPLES}, got {num_samples}")
+    check_num_samples(num_samples)
     return tf.constant(int(num_samples), tf.int32)
 
 
