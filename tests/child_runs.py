@@ -1,6 +1,7 @@
 """Trainings in processes of their own, to be killed: started by forking a server that has imported everything already."""
 
 import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -144,7 +145,8 @@ def statistics_on_replicas(path, num_replicas):
     strategy = training.create_strategy("mirrored")
     model = tiny_run.model_config(model="pixel_hvae", image_shape=(4, 4, 1))
     data = tiny_run.dataset(num_train=32, image_shape=(4, 4, 1))  # every replica has as many images in each batch
-    trainer = tiny_run.trainer(path, model, tiny_run.training_config(ema_momentum=0.9), data, strategy=strategy)
+    with tiny_run.shallow_convolutions():
+        trainer = tiny_run.trainer(path, model, tiny_run.training_config(ema_momentum=0.9), data, strategy=strategy)
     trainer.steps.estimate_statistics(1)
     norm = trainer.model.p_x_network.norms[0]
     return np.array(norm.moving_mean), np.array(norm.moving_variance)
@@ -186,7 +188,8 @@ def measure_as_worker(index, ports, path, batch_size):
 
 def run_program_as_worker(index, ports, program, *arguments):
     set_tf_config(index, ports)
-    return run_program(program, *arguments)
+    with tiny_run.shallow_convolutions():
+        return run_program(program, *arguments)
 
 
 def train_as_worker(index, ports, path, epochs, result):
@@ -282,6 +285,23 @@ def run_program_in(folder, program, *arguments):
     """`run_program` with a folder as the working directory."""
     os.chdir(folder)
     return run_program(program, *arguments)
+
+
+def run_code(environment, code, *arguments):
+    """Runs `python -c CODE ARGUMENTS` here, with these variables alone in its environment. Returns stdout."""
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["-c", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(code, {"__name__": "__main__"})
+    return out.getvalue()
+
+
+def run_program_aloud(err, program, *arguments):
+    """Runs `python -m vampzoo.PROGRAM ARGUMENTS` as all that this process does: stderr goes to the file `err` at once."""
+    os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)  # beneath Python's stderr, as handlers write to it
+    sys.argv = [program, *arguments]
+    runpy.run_module(f"vampzoo.{program}", run_name="__main__", alter_sys=True)
 
 
 def overflow_in_the_second_replica():

@@ -57,6 +57,18 @@ def binary_images():
 
 
 @pytest.fixture
+def without_figures(monkeypatch):
+    """In place of its figures, which take longer than all the rest, an evaluation writes one file with their title."""
+    from vampzoo.evaluation import report
+
+    def write_figures(folder, model, images, log_likelihoods, title, seed):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "samples.png").write_text(title)
+
+    monkeypatch.setattr(report, "write_figures", write_figures)
+
+
+@pytest.fixture
 def ends(request, tmp_path):
     """A function that a test of a hostile situation tells how it ends.
 

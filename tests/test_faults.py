@@ -26,9 +26,16 @@ def history_length(folder):
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_kills_at_random_moments(tmp_path):
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The result of a training of 30 epochs that was left alone."""
+    folder = tmp_path_factory.mktemp("reference")
+    child_runs.call(child_runs.train, folder / "run", 30, folder / "result.npz")
+    return folder / "result.npz"
+
+
+def test_kills_at_random_moments(tmp_path, reference):
     """Every killed run resumes, and ends with the weights and the history of one that was left alone."""
-    child_runs.call(child_runs.train, tmp_path / "reference", 30, tmp_path / "reference.npz")
     moments = random.Random(0)
     kills = finished = epochs = 0
     while kills < NUM_KILLS:
@@ -44,22 +51,21 @@ def test_kills_at_random_moments(tmp_path):
             kills += 1
         else:
             assert process.exitcode == 0
-            child_runs.assert_same_results(result, tmp_path / "reference.npz")
+            child_runs.assert_same_results(result, reference)
             finished, epochs = finished + 1, 0
     child_runs.call(child_runs.train, run, 30, result)
-    child_runs.assert_same_results(result, tmp_path / "reference.npz")
+    child_runs.assert_same_results(result, reference)
     print(f"{kills} kills, {finished + 1} runs finished")
 
 
-def test_full_disk(tmp_path):
+def test_full_disk(tmp_path, reference):
     """The message names the folder, the old checkpoint stays, and with room again the run goes on from there."""
     run = tmp_path / "run"
-    message = child_runs.call(child_runs.train_on_a_full_disk, run, 6)
+    message = child_runs.call(child_runs.train_on_a_full_disk, run, 30)
     assert str(run) in message and "disk full" in message
     assert not list(run.glob(".writing*"))
-    child_runs.call(child_runs.train, run, 6, tmp_path / "result.npz")
-    child_runs.call(child_runs.train, tmp_path / "reference", 6, tmp_path / "reference.npz")
-    child_runs.assert_same_results(tmp_path / "result.npz", tmp_path / "reference.npz")
+    child_runs.call(child_runs.train, run, 30, tmp_path / "result.npz")
+    child_runs.assert_same_results(tmp_path / "result.npz", reference)
 
 
 def _workers(path, epochs, result):

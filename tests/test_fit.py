@@ -89,8 +89,7 @@ def test_another_shape_is_refused_after_a_good_fit_too():
         model.fit(DATA.train[:, :3], verbose=0)
 
 
-@pytest.mark.parametrize("how", [{}, {"objective": "iwae", "num_samples": 3}], ids=("elbo", "iwae"))
-@pytest.mark.parametrize("model", ["vae", "hvae"])
+@pytest.mark.parametrize(("model", "how"), [("vae", {}), ("hvae", {"objective": "iwae", "num_samples": 3})])
 def test_what_is_reported(model, how):
     model = create(model=model)
     history = fit(model, 2, compiled=how, validation_data=DATA.validation)
@@ -244,10 +243,11 @@ def test_fine_tuning_a_loaded_model_and_using_it_afterwards():
     assert model.predict(x, verbose=0).shape == x.shape
 
 
-@pytest.mark.parametrize("name", config.MODELS)
+@pytest.mark.parametrize("name", [name for name in config.MODELS if name not in ("vae", "hvae")])  # which others fit
 def test_every_model_fits_and_evaluates(name):
     prior = "mog" if name == "deep_vae" else "vampprior"
-    model = models.create(tiny_run.model_config(model=name, prior=prior, image_shape=(4, 4, 1)), 0)
+    with tiny_run.shallow_convolutions():
+        model = models.create(tiny_run.model_config(model=name, prior=prior, image_shape=(4, 4, 1)), 0)
     model.compile("adam", jit_compile=False)
     x = tiny_run.dataset(image_shape=(4, 4, 1)).train[:8]
     assert np.isfinite(model.fit(x, batch_size=4, verbose=0).history["elbo"]).all()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -37,26 +38,15 @@ def data_file(tmp_path_factory):
     return path
 
 
-def python(*arguments, **options):
-    """A started program, in a process of its own from the very beginning."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 def run(*arguments):
     """Exit code, stdout and stderr of a program that forks from a process that has imported everything already."""
     return child_runs.call(child_runs.run_program, *map(str, arguments))
 
 
-def wait_for(condition, process):
+def wait_for(condition, process, err):
     end = time.monotonic() + 240
     while not condition():
-        assert process.poll() is None, process.stderr.read()
+        assert process.is_alive(), err.read_text()
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
 
@@ -70,12 +60,12 @@ def history(folder):
 def trained(tmp_path_factory, data_file):
     """A run folder and what the program said; the one run here that starts as a user's does, imports and all."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    process = python(
-        "vampzoo.train", *SMALL, f"--data_file={data_file}", f"--run_dir={folder}", "--epochs=3", "--num_samples=7"
+    arguments = [*SMALL, f"--data_file={data_file}", f"--run_dir={folder}", "--epochs=3", "--num_samples=7"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vampzoo.train", *arguments], capture_output=True, text=True, timeout=400
     )
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
-    return folder, out, err
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, done.stderr
 
 
 def test_train_ends_with_one_line_of_json(trained):
@@ -180,24 +170,29 @@ def test_sample(trained, tmp_path, name):
 
 def test_stopped_by_signals_and_resumed(tmp_path, data_file):
     """SIGTERM ends with 0, Ctrl-C with 130, both soon, and the run goes on from there; SIGTERM also ends an evaluation."""
-    folder = tmp_path / "run"
-    arguments = ["vampzoo.train", *SMALL, f"--data_file={data_file}", f"--run_dir={folder}", "--patience=1000000"]
+    folder, err = tmp_path / "run", tmp_path / "stderr"
+    arguments = [*SMALL, f"--data_file={data_file}", f"--run_dir={folder}", "--patience=1000000"]
+
+    def start(*further):
+        return child_runs.start(child_runs.run_program_aloud, err, "train", *arguments, *further)
+
+    def stop(process, number, code):
+        os.kill(process.pid, number)
+        process.join(60)
+        assert process.exitcode == code
+
     epochs = 0
     for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
-        process = python(*arguments, "--epochs=1000000", "--noevaluate")
-        wait_for(lambda: len(history(folder)) > epochs + 2, process)  # noqa: B023 called at once
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == code
-        assert f"stopped by {signal.Signals(number).name}; the same command resumes {folder}" in err
-        assert ("resuming" in err) == (epochs > 0)
+        process = start("--epochs=1000000", "--noevaluate")
+        wait_for(lambda: len(history(folder)) > epochs + 2, process, err)  # noqa: B023 called at once
+        stop(process, number, code)
+        said = err.read_text()
+        assert f"stopped by {signal.Signals(number).name}; the same command resumes {folder}" in said
+        assert ("resuming" in said) == (epochs > 0)
         epochs = len(history(folder))
-    process = python(*arguments, f"--epochs={epochs}", "--num_samples=1000000000")
-    lines = iter(process.stderr.readline, "")
-    assert any("evaluating 9 test images" in line for line in lines)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    process = start(f"--epochs={epochs}", "--num_samples=1000000000")
+    wait_for(lambda: "evaluating 9 test images" in err.read_text(), process, err)
+    stop(process, signal.SIGTERM, 0)
     assert [int(row["epoch"]) for row in history(folder)] == list(range(1, epochs + 1))
     assert not (folder / "evaluation.json").exists()
 
@@ -226,18 +221,10 @@ def test_a_command_that_overwrites_is_not_the_one_to_go_on_with():
 
 def test_a_finished_run_without_its_history_is_evaluated_all_the_same(tmp_path, data_file):
     folder = tmp_path / "run"
-    arguments = [
-        "vampzoo.train",
-        *SMALL,
-        f"--data_file={data_file}",
-        f"--run_dir={folder}",
-        "--epochs=1",
-        "--num_samples=2",
-    ]
+    arguments = [*SMALL, f"--data_file={data_file}", f"--run_dir={folder}", "--epochs=1", "--num_samples=2"]
     for further in (["--noevaluate"], []):
-        process = python(*arguments, *further)
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
+        code, _, err = run("train", *arguments, *further)
+        assert code == 0, err
         (folder / "history.csv").unlink(missing_ok=True)
     assert (folder / "evaluation.json").exists()
 

@@ -175,7 +175,7 @@ def model():
     return create(ModelConfig(num_components=5, image_shape=(4, 4, 1), hidden_units=8, z1_size=3, z2_size=2), seed=1)
 
 
-def test_evaluation_json_has_the_checks(model, dataset, tmp_path, capsys):
+def test_evaluation_json_has_the_checks(model, dataset, tmp_path, capsys, without_figures):
     tighter = {"refine_steps": 20, "refined_samples": 5, "ais_steps": 10}
     result = report.write(tmp_path, model, dataset, "test", 2, check_samples=True, jit_compile=False, **tighter)
     assert (result["copies_in_train"], result["copies_in_validation"], result["num_images"]) == (2, 1, 12)
@@ -197,13 +197,13 @@ def test_evaluation_json_has_the_checks(model, dataset, tmp_path, capsys):
         assert np.isfinite(result[f"{name}_log_likelihood"]) and result[f"{name}_seconds"] >= 0
 
 
-def test_a_loose_estimate_is_warned_of(capsys, model, dataset, tmp_path, monkeypatch):
+def test_a_loose_estimate_is_warned_of(capsys, model, dataset, tmp_path, monkeypatch, without_figures):
     monkeypatch.setattr(tightness, "LOOSE", -100.0)
     report.write(tmp_path, model, dataset, "validation", 2, check_samples=True, jit_compile=False)
     assert "warning: with S = 20 in place of 2 the log-likelihood of 10 images rises by" in capsys.readouterr().err
 
 
-def test_copies_can_be_left_out(model, dataset, tmp_path):
+def test_copies_can_be_left_out(model, dataset, tmp_path, without_figures):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / report.REFINED).touch()  # of an evaluation of other images
     result = report.write(tmp_path, model, dataset, "test", 2, leave_out_copies=True, jit_compile=False)

@@ -3,7 +3,6 @@
 import itertools
 import math
 import os
-import shutil
 import signal
 
 import keras
@@ -81,39 +80,38 @@ def test_best_weights_only_change_when_validation_improves(tmp_path, monkeypatch
     assert_same(tiny_run.weights(trainer.model), seen[1])
 
 
+IWAE = {"objective": "iwae", "objective_samples": 2, "selection": "importance_bound", "selection_samples": 3}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"ema_momentum": 0.9, "weight_decay": 0.1, "learning_rate_decay_epochs": 6},
         {"mixed_precision": "float16", "optimizer": "adam"},
-        {"q_dropout": 0.25, "p_dropout": 0.5, "objective": "iwae", "objective_samples": 2},
-        {"objective": "iwae", "objective_samples": 2, "selection": "importance_bound", "selection_samples": 3},
-        {"objective": "iwae", "objective_samples": 3, "one_sample_epochs": 3},
         {"mixed_precision": "bfloat16", "q_dropout": 0.25, "p_dropout": 0.5},
+        {"ema_momentum": 0.9, "weight_decay": 0.1, "learning_rate_decay_epochs": 6, "q_dropout": 0.5, **IWAE},
+        {"objective": "iwae", "objective_samples": 3, "one_sample_epochs": 3},
     ],
 )
 def test_resumed_run_is_the_uninterrupted_one(tmp_path, changes):
     assert_resumed_is_uninterrupted(tmp_path, None, changes)
 
 
+@pytest.fixture
+def shallow():
+    with tiny_run.shallow_convolutions():
+        yield
+
+
 @pytest.mark.parametrize("ema_momentum", [0.0, 0.9])
-def test_resumed_run_has_the_statistics_of_batch_normalisation(tmp_path, ema_momentum):
+def test_resumed_run_has_the_statistics_of_batch_normalisation(tmp_path, shallow, ema_momentum):
     assert_resumed_is_uninterrupted(tmp_path, PIXEL_HVAE, {"ema_momentum": ema_momentum, "epochs": 3}, SQUARE_IMAGES)
 
 
 def assert_resumed_is_uninterrupted(tmp_path, model, changes, data=None):
     """A training, and one that goes on from what its folder was after two epochs: as if it had been killed then."""
     config = tiny_run.training_config(**changes)
-    whole = tiny_run.trainer(tmp_path / "whole", model, config, data, checkpoint_seconds=0)
-    save = whole.save
-
-    def save_and_copy():
-        save()
-        if whole.epochs_done == 2 and not (tmp_path / "parts").exists():
-            shutil.copytree(tmp_path / "whole", tmp_path / "parts")
-
-    whole.save = save_and_copy
+    whole = tiny_run.trainer(tmp_path / "whole", model, config, data)
+    tiny_run.copy_when_done(whole, 2, tmp_path / "parts")
     whole.fit()
     parts = tiny_run.trainer(tmp_path / "parts", model, config, data)
     assert len(rows(parts.folder)) == 2
@@ -122,7 +120,7 @@ def assert_resumed_is_uninterrupted(tmp_path, model, changes, data=None):
     assert rows(parts.folder) == rows(whole.folder)
 
 
-def test_averaged_weights_get_statistics_of_their_own(tmp_path):
+def test_averaged_weights_get_statistics_of_their_own(tmp_path, shallow):
     """Each batch by itself gives its statistics at momentum 0; the estimate is their mean, whatever was there before."""
     config = tiny_run.training_config(batch_size=10, ema_momentum=0.9)
     trainer = tiny_run.trainer(tmp_path, PIXEL_HVAE, config, SQUARE_IMAGES)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import child_runs
 import hub_server
 import numpy as np
 import pytest
@@ -31,22 +32,33 @@ def exported(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def python(server, tmp_path_factory):
-    """A function: code, variables of the environment -> what it prints; the hub's library reads its own at its import."""
-    home = tmp_path_factory.mktemp("home")
-    settings = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+def hub_environment(server, tmp_path_factory):
+    """Variables of the environment; the hub's library reads its own at its import."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "VAMPZOO_"))}
+    switches = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY")
+    settings = {"HF_ENDPOINT": server[1], "HF_HOME": str(tmp_path_factory.mktemp("home")), "HF_TOKEN": "hf_owner"}
+    return {**others, **dict.fromkeys(switches, "1"), **settings}
 
-    def run(code, *arguments, **environment):
-        settings_here = {"HF_ENDPOINT": server[1], "HF_HOME": str(home), "HF_TOKEN": "hf_owner", **environment}
-        others = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "VAMPZOO_"))}
-        done = subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            env={**others, **settings, **settings_here},
-            capture_output=True,
-            text=True,
-        )
+
+@pytest.fixture(scope="module")
+def python(hub_environment):
+    """A function: code, its arguments, variables of the environment -> the lines that it prints."""
+
+    def run(code, *arguments, **changes):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, env={**hub_environment, **changes}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def python_with_tensorflow(hub_environment):
+    """As `python`, for code that uses models: in a process in which TensorFlow is imported already."""
+
+    def run(code, *arguments):
+        return child_runs.call(child_runs.run_code, hub_environment, code, *map(str, arguments)).splitlines()
 
     return run
 
@@ -125,10 +137,10 @@ print(list(presets), presets[0].value, presets[0].license, vampzoo.presets(zoo_d
 """
 
 
-def test_load_from_the_hub(server, exported, pushed, python, tmp_path):
+def test_load_from_the_hub(server, exported, pushed, python, python_with_tensorflow, tmp_path):
     server[0].add("me/other", {"README.md": b"no preset"})
     out = tmp_path / "images.npy"
-    title, again, listed = python(LOAD, pushed, out)
+    title, again, listed = python_with_tensorflow(LOAD, pushed, out)
     np.testing.assert_array_equal(np.load(out), exported[2].sample(2, seed=1))
     assert (title, again) == (NAME, f"{NAME} True")
     assert listed.startswith(f"['{NAME}'] -50.125 unknown preset ")
@@ -237,8 +249,8 @@ for what in (own, 3):
 """
 
 
-def test_push_of_models(server, exported, python):
-    same, changed, differing, own, data, name, began, networks, kind = python(
+def test_push_of_models(server, exported, python_with_tensorflow):
+    same, changed, differing, own, data, name, began, networks, kind = python_with_tensorflow(
         PUSH_MODELS, exported[1] / NAME, exported[0]
     )
     folder = exported[1] / NAME

@@ -1,12 +1,16 @@
 """A training that takes a second: tiny images, tiny model, no XLA."""
 
 import dataclasses
+import shutil
+from unittest import mock
 
 import numpy as np
 
 import vampzoo
 from vampzoo import datasets, training
 from vampzoo.config import ModelConfig, TrainingConfig
+from vampzoo.networks import architectures
+from vampzoo.networks.pixel_cnn import PixelCNN
 
 IMAGE_SHAPE = (5, 4, 1)
 
@@ -57,6 +61,21 @@ def model_config(**changes):
     return ModelConfig(**{**sizes, **changes})
 
 
+def shallow_convolutions():
+    """A context in which a PixelHVAE is made with two causal convolutions and two in each encoder, all of few filters.
+
+    For tests of what happens to its batch normalisation in a training, where its depth is nothing but time.
+    """
+    convolutions = ((4, 3, 2, 1), (6, 3, 2, 1))
+    return mock.patch.multiple(
+        architectures,
+        _Q_Z2_CONVOLUTIONS=convolutions,
+        _Q_Z1_CONVOLUTIONS=convolutions,
+        _PIXEL_CNN_FILTERS=4,
+        PixelCNN=lambda filters, depth, *arguments, **how: PixelCNN(filters, 2, *arguments, **how),
+    )
+
+
 def training_config(**changes):
     return TrainingConfig(**{"epochs": 6, "warmup_epochs": 2, "batch_size": 8, "learning_rate": 1e-2, **changes})
 
@@ -86,6 +105,18 @@ def trainer(path, model=None, config=None, data=None, overwrite=False, **options
 def close(path):
     """Lets go of a run folder, as the end of its process does."""
     _folders.pop(path).close()
+
+
+def copy_when_done(trainer, epochs, path):
+    """Copies the run folder to `path` once so many epochs are done: there it is as if the training had been killed."""
+    save = trainer.save
+
+    def save_and_copy():
+        save()
+        if trainer.epochs_done == epochs and not path.exists():
+            shutil.copytree(trainer.folder.path, path)
+
+    trainer.save, trainer.checkpoint_seconds = save_and_copy, 0
 
 
 def weights(model):
