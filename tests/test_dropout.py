@@ -78,12 +78,10 @@ def test_no_dropout_draws_nothing(tiny_model):
 
 @pytest.mark.parametrize("field", ["q_dropout", "p_dropout"])
 def test_networks_without_gated_layers_have_nothing_to_leave_out(field):
-    def network(size, outputs):
-        x = keras.Input([size])
-        return keras.Model(x, [keras.layers.Dense(units)(x) for units in outputs])
-
-    networks = {"q_z": network(6, [2, 2]), "p_x": network(2, [6])}
-    model = models.VAE(**networks, prior=priors.StandardNormal(2), likelihood="of vectors")
+    x, z = keras.Input((2, 3, 1)), keras.Input((2,))
+    q_z = keras.Model(x, [keras.layers.Dense(2)(keras.layers.Flatten()(x)) for _ in range(2)])
+    p_x = keras.Model(z, keras.layers.Reshape((2, 3, 1))(keras.layers.Dense(6)(z)))
+    model = models.VAE(q_z=q_z, p_x=p_x, prior=priors.StandardNormal(2), likelihood="bernoulli")
     assert UnitDropout(model).layers == []
     with pytest.raises(ValueError, match=f"{field}=0.1 would leave nothing out.*GatedDense"):
         UnitDropout(model, **{field[0] + "_rate": 0.1})
