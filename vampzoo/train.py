@@ -327,7 +327,8 @@ def train(folder, model_config, training_config, dataset, strategy):
         title = f"{title} on {dataset.spec.title}"
         figures.save_training(folder.figures / "training.png", history, title, trainer.best_epoch)
     result = {"run_dir": str(folder.path), **result}
-    print(f"{trainer.epochs_done} epochs are done, the best was {trainer.best_epoch}", file=sys.stderr)
+    done = "1 epoch is" if trainer.epochs_done == 1 else f"{trainer.epochs_done} epochs are"
+    print(f"{done} done, the best was {trainer.best_epoch}", file=sys.stderr)
     if FLAGS.evaluate:
         result |= program.interruptible(
             lambda: evaluate(trainer, model, dataset), f"{same_command()} goes on with the evaluation"
