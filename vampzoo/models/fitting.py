@@ -12,6 +12,7 @@ Dimensions: B batch, k samples of the latents an image, M latents of a layer, (H
 import contextlib
 import functools
 import inspect
+import numbers
 
 import keras
 import tensorflow as tf
@@ -132,12 +133,13 @@ class ElboModel(keras.Model):
         if objective not in OBJECTIVES:
             raise InvalidValue(f"objective={objective!r} is unknown; the valid values are: {', '.join(OBJECTIVES)}")
         least = 2 if objective == "iwae" else 1  # with one sample it is the ELBO
-        if not isinstance(num_samples, int) or num_samples < least:
+        if not isinstance(num_samples, numbers.Integral) or num_samples < least:
             raise InvalidValue(
                 f"num_samples must be an integer of at least {least} for objective={objective}, got {num_samples}"
             )
-        if not isinstance(seed, int):
+        if not isinstance(seed, numbers.Integral):
             raise InvalidValue(f"seed must be an integer, got {seed!r}")
+        num_samples, seed = int(num_samples), int(seed)  # NumPy's are none that a .keras file could hold
         if dynamic and self.likelihood != "bernoulli":
             raise InvalidValue(f"dynamic=True is for the likelihood bernoulli; this model's is {self.likelihood}")
         if optimizer == "normalized_adam":

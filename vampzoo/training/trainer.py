@@ -43,7 +43,7 @@ class Trainer:
         strategy: a `tf.distribute` strategy; None for the default one.
         jit_compile: whether to compile with XLA.
         checkpoint_seconds: time between two checkpoints, which are written at the ends of epochs and between
-                segments of one; 0: at each of them.
+            segments of one; 0: at each of them.
         image_epochs: epochs between two image grids, and measurements of the prior's components, in TensorBoard (0: none).
         pseudo_input_chunk: pseudo-inputs encoded at once, of a VampPrior (0: all, or as a given model's prior has it).
             Bounds the memory, not the result. XLA is then used on GPUs only: on a CPU its convolutions in a loop are slow.
