@@ -89,7 +89,7 @@ def test_another_shape_is_refused_after_a_good_fit_too():
         model.fit(DATA.train[:, :3], verbose=0)
 
 
-@pytest.mark.parametrize(("model", "how"), [("vae", {}), ("hvae", {"objective": "iwae", "num_samples": 3})])
+@pytest.mark.parametrize(("model", "how"), [("vae", {}), ("hvae", {"objective": "dreg", "num_samples": 3})])
 def test_what_is_reported(model, how):
     model = create(model=model)
     history = fit(model, 2, compiled=how, validation_data=DATA.validation)

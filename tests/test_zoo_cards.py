@@ -98,6 +98,7 @@ def test_dead_components_are_on_the_card():
         ({"optimizer": "adam"}, "Adam on gradients that are not normalised"),
         ({"weight_decay": 0.3}, "weight_decay 0.3"),
         ({"objective": "iwae", "objective_samples": 5, "one_sample_epochs": 7}, "of 5 samples after 7 epochs of one"),
+        ({"objective": "dreg", "objective_samples": 1}, "of 1 sample with doubly reparameterised gradients"),
     ],
 )
 def test_the_card_says_what_is_not_as_in_the_paper(setting, text):

@@ -176,7 +176,7 @@ def check_num_samples(num_samples, name="num_samples"):
 
 
 OPTIMIZERS = ("normalized_adam", "adam")
-OBJECTIVES = ("elbo", "iwae")
+OBJECTIVES = ("elbo", "iwae", "dreg")
 SELECTIONS = ("elbo", "importance_bound")
 MIXED_PRECISIONS = ("none", "bfloat16", "float16")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")

@@ -61,11 +61,13 @@ class DiagonalGaussian(tfd.Independent):
         cancellation, and the gradient of log q(z) with respect to mean and sigma comes out in closed form.
 
         Args:
-            noise: broadcasts against [..., M].
+            noise: broadcasts against [..., M]; or an object that says with a method `draw_from(q)` what is returned.
 
         Returns:
             z [..., M] and log q(z) [...], the same as `log_prob(z)`.
         """
+        if hasattr(noise, "draw_from"):
+            return noise.draw_from(self)
         z = self.loc + self.distribution.scale * noise  # [..., M]
         terms = math.log(2 * math.pi) + self.log_var + tf.square(noise)
         return z, -0.5 * tf.reduce_sum(terms + tf.zeros_like(z), axis=-1)  # over M, where neither has it whole

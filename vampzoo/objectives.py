@@ -54,7 +54,7 @@ def beta_elbo_loss(terms, beta):
 
 
 def training_loss(terms, beta, objective="elbo"):
-    """What training minimises, [B], from the terms of k samples for each image.
+    """What training minimises, [B], from the terms of k samples for each image, gradient and all.
 
     "elbo" is the mean of the k estimates of Eq. 3. "iwae" is the importance-weighted bound of Burda et al. (2016, Eq. 8)
     with warm-up of the rate in each log-weight; its gradient is the total derivative of the bound. For k = 1 they agree.
@@ -62,13 +62,15 @@ def training_loss(terms, beta, objective="elbo"):
     Args:
         terms: `ElboTerms` of [B, k].
         beta: weight of the rate.
-        objective: one of `vampzoo.config.OBJECTIVES`.
+        objective: one of `vampzoo.config.OBJECTIVES` but "dreg", a gradient that the terms do not have in them
+            (`vampzoo.models.dreg`).
 
     Raises:
         InvalidValue: for another objective.
     """
-    if objective not in OBJECTIVES:
-        raise InvalidValue(f"objective={objective!r} is unknown; the valid values are: {', '.join(OBJECTIVES)}")
+    valid = [name for name in OBJECTIVES if name != "dreg"]
+    if objective not in valid:
+        raise InvalidValue(f"objective={objective!r} is unknown; the valid values are: {', '.join(valid)}")
     losses = beta_elbo_loss(terms, beta)  # [B, k]
     return tf.reduce_mean(losses, axis=1) if objective == "elbo" else -importance_bound(-losses, axis=1)
 

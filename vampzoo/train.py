@@ -135,7 +135,7 @@ flags.DEFINE_enum(
     "objective",
     _DEFAULTS.objective,
     config.OBJECTIVES,
-    "ELBO, or the importance-weighted bound of Burda et al. (2016)",
+    "ELBO; iwae: the importance-weighted bound of Burda et al. (2016); dreg: with the gradient of Tucker et al. (2019)",
     module_name=_TRAINING,
 )
 flags.DEFINE_integer(

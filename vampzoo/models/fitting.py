@@ -20,6 +20,7 @@ import tensorflow as tf
 from vampzoo import objectives, optimizers, random
 from vampzoo.config import LIKELIHOODS, OBJECTIVES
 from vampzoo.errors import InvalidValue
+from vampzoo.models import dreg
 from vampzoo.networks.layers import batch_normalizations
 
 # What a seed is folded with, so that no two uses of it share a stream.
@@ -44,9 +45,16 @@ def losses_and_terms(model, x, noise, prior_parameters, beta, *, objective="elbo
     Returns:
         Losses [B], each with what the networks' weight regularisers add, and `vampzoo.objectives.ElboTerms` of [B, k].
     """
-    terms = model.elbo_terms(x, noise, prior_parameters, training=training, num_samples=num_samples)  # of [B k]
-    terms = tf.nest.map_structure(lambda t: tf.reshape(t, [-1, num_samples]), terms)  # of [B, k]
-    losses = objectives.training_loss(terms, beta, objective)
+
+    def terms_of(noise):
+        terms = model.elbo_terms(x, noise, prior_parameters, training=training, num_samples=num_samples)  # of [B k]
+        return tf.nest.map_structure(lambda t: tf.reshape(t, [-1, num_samples]), terms)  # of [B, k]
+
+    if objective == "dreg":
+        losses, terms = dreg.losses_and_terms(terms_of, noise, beta)
+    else:
+        terms = terms_of(noise)
+        losses = objectives.training_loss(terms, beta, objective)
     # Of layers of one's own; those of the zoo have none.
     penalties = [v.regularizer(v) for v in model.trainable_variables if getattr(v, "regularizer", None)]
     return (losses + tf.add_n(penalties) if penalties else losses), terms
@@ -66,7 +74,7 @@ class _Fitting:
         self.seed = seed
         self.beta = tf.Variable(1.0, trainable=False, name="beta")
         layers = [f"rate_{name}" for name in model.latent_sizes] if len(model.latent_sizes) > 1 else []
-        bound = ["importance_bound"] if objective == "iwae" else []
+        bound = ["importance_bound"] if objective != "elbo" else []
         self.metrics = {
             name: keras.metrics.Mean(name=name) for name in ("loss", "elbo", "distortion", "rate", *layers, *bound)
         }
@@ -104,7 +112,7 @@ class ElboModel(keras.Model):
         Args:
             optimizer: "normalized_adam" (the paper's), any name that Keras knows, or a Keras optimiser.
             objective: "elbo", or "iwae" for the importance-weighted bound of Burda et al. (2016), which is then reported
-                as `importance_bound`.
+                as `importance_bound`; "dreg" for that bound with the gradient of Tucker et al. (2019).
             num_samples: k, samples of the latents an image in each step; "iwae" needs at least 2.
             dynamic: whether images are intensities in [0, 1], to be binarised anew at each use. Of validation images each
                 has one binarisation throughout, and those of 0 and 1 stay what they are.
@@ -289,7 +297,7 @@ class ElboModel(keras.Model):
         means = tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=1), terms)  # of [B]
         values |= {"elbo": means.log_weight, "distortion": means.distortion, "rate": means.rate}
         values |= {f"rate_{name}": rate for name, rate in means.rates.items()}
-        if self._fitting.objective == "iwae":
+        if self._fitting.objective != "elbo":
             values["importance_bound"] = objectives.importance_bound(terms.log_weight, axis=1)
         return {name: values[name] for name in self._fitting.metrics}
 

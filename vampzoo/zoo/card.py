@@ -221,9 +221,11 @@ def _departures(training):
     rate, falling = training.get("learning_rate", usual.learning_rate), training.get("learning_rate_decay_epochs")
     if falling or rate not in PAPER_LEARNING_RATES:
         used.append(f"learning rate {rate:g}" + (f" falling to 0 over {falling} epochs" if falling else ""))
-    if training.get("objective") == "iwae":
+    if (objective := training.get("objective", "elbo")) != "elbo":
         after = f" after {first} epochs of one" if (first := training.get("one_sample_epochs")) else ""
-        used.append(f"importance-weighted objective of {training['objective_samples']} samples{after}")
+        gradient = " with doubly reparameterised gradients" if objective == "dreg" else ""
+        count = training["objective_samples"]
+        used.append(f"importance-weighted objective of {count} sample{'s' * (count > 1)}{after}{gradient}")
     names = ("weight_decay", "ema_momentum", "q_dropout", "p_dropout")
     used += [f"{name} {training[name]:g}" for name in names if training.get(name)]
     if training.get("optimizer") == "adam":
