@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 from vampzoo import random
+from vampzoo.errors import InvalidValue
+from vampzoo.models import VAE
 from vampzoo.models.fitting import losses_and_terms
 
 K = 3
@@ -94,3 +96,15 @@ def test_less_variance_than_the_usual_gradient():
 
         variance[objective] = np.var([of_q(tf.constant(seed)) for seed in range(40)], axis=0).sum()
     assert variance["dreg"] < 0.2 * variance["iwae"]
+
+
+def test_a_model_that_draws_in_its_own_way_is_refused(tiny_model, binary_images):
+    class Own(VAE):
+        def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
+            q_z = self.q_z(x, num_samples)
+            return self.p_x(q_z.loc + noise["z"] * q_z.stddev())
+
+    vae = tiny_model(model="vae")
+    model = Own(q_z=vae.q_z_network, p_x=vae.p_x_network, prior=vae.prior_layer, likelihood="bernoulli")
+    with pytest.raises(InvalidValue, match="draws all come from DiagonalGaussian"):
+        gradients(model, binary_images, 1, "dreg")

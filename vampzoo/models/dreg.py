@@ -24,6 +24,7 @@ import contextlib
 import tensorflow as tf
 
 from vampzoo import objectives
+from vampzoo.errors import InvalidValue
 
 
 class _Gate:
@@ -56,6 +57,12 @@ class _GatedNoise:
         self._gate = gate
         self._scale = self._draws = None
 
+    def __tf_tensor__(self, dtype=None, name=None):
+        raise InvalidValue(
+            'objective="dreg" needs a model whose draws all come from DiagonalGaussian.reparameterize(noise[layer]); this '
+            "one computes with the noise itself"
+        )
+
     def draw_from(self, q):
         """As `DiagonalGaussian.reparameterize`."""
         self._scale = q.stddev()
@@ -80,7 +87,10 @@ def losses_and_terms(terms_of, noise, beta):
         beta: weight of the rate in each log-weight.
 
     Returns:
-        Losses [B], and the terms, of which gradients are none of anything that was asked for.
+        Losses [B], and the terms, whose values alone are meant.
+
+    Raises:
+        InvalidValue: if the terms have draws of another kind.
     """
     gate = _Gate()
     with tf.GradientTape() as tape:
