@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vampzoo import config, files, models, program, training
 from vampzoo.config import ModelConfig, TrainingConfig
-from vampzoo.evaluation import partial, report
+from vampzoo.evaluation import measures, partial, report
 from vampzoo.training import RunFolder, RunFolderError
 
 CONFIG = tiny_run.run_config(ModelConfig(), TrainingConfig())
@@ -491,6 +491,7 @@ def evaluate(folder, model, data, stop_after=None, monkeypatch=None, **options):
 
     monkeypatch.setattr(report, "tqdm", lambda **_: Bar())
     monkeypatch.setattr(partial, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(measures, "BATCH_SECONDS", float("inf"))  # batches of 1, 2, 4, ... on a slow machine, too
     begun = len(partial_files(folder))
     result = report.write(folder, model, data, "test", 3, 0, jit_compile=False, **options)
     return result, computed, begun
