@@ -11,10 +11,10 @@ puts in its place a gradient through the draws:
 
     sum over samples of v [ln p's own gradient] + v (1 - beta + beta v) dl/dz dT.
 
-It has the same mean, and for beta = 1 q's part vanishes where q(z|x) = p(z|x). The identity holds for the draws of all layers as one vector, so
-for a hierarchy as for one layer: dT goes down the layers that a draw decides. A VampPrior is p's, though q's weights are
-in it: so its gradient is one of ln p's own, and is left as it is. For k = 1 this is the gradient of the ELBO by Roeder et
-al. (2017).
+It has the same mean, and for beta = 1 q's part vanishes where q(z|x) = p(z|x). The identity holds for the draws of all
+layers as one vector, so for a hierarchy as for one layer: dT goes down the layers that a draw decides. A VampPrior is p's,
+though q's weights are in it: so its gradient is one of ln p's own, and is left as it is. For k = 1 this is the gradient of
+the ELBO by Roeder et al. (2017).
 
 Dimensions: B batch, k samples, M latents of a layer.
 """
