@@ -1,6 +1,7 @@
 """The models as their users meet them: configuration, shapes, sampling from the right prior, errors."""
 
 import dataclasses
+import json
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from vampzoo import config, distributions, models, priors
-from vampzoo.config import ModelConfig
+from vampzoo.config import ModelConfig, TrainingConfig
 from vampzoo.errors import InvalidValue
 from vampzoo.models import base, build
 from vampzoo.models import weights as model_weights
@@ -56,6 +57,17 @@ def test_a_bad_configuration_names_the_field(fields, message):
     with pytest.raises(ValueError) as error:
         ModelConfig(**fields)
     assert message in str(error.value)
+
+
+def test_numpy_scalars_are_numbers():
+    sizes = np.array([20, 30])
+    config = ModelConfig(num_components=sizes[0], pseudo_inputs_stddev=np.float32(0.5), weighted=np.bool_(True))
+    assert config == ModelConfig(num_components=20, pseudo_inputs_stddev=0.5, weighted=True)
+    training = TrainingConfig(batch_size=sizes[1], learning_rate=np.float32(0.25))
+    assert training == TrainingConfig(batch_size=30, learning_rate=0.25)
+    json.dumps([dataclasses.asdict(config), dataclasses.asdict(training)])  # which refuses NumPy's
+    with pytest.raises(ValueError, match=r"num_components must be a positive integer, got 5\.0"):
+        ModelConfig(num_components=np.float64(5.0))
 
 
 @pytest.mark.parametrize(

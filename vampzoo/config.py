@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import numpy as np
+
 from vampzoo.errors import InvalidValue
 
 MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae", "topdown_hvae")
@@ -26,6 +28,14 @@ DECODERS = ("linear", "gated", "deep")
 STATE_MAPS = ("linear", "gated")
 MAX_LAYERS = 100
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
+
+
+def _take_numpy_scalars(config):
+    """Makes those among the values of a frozen `config` Python's: a sweep over `np.arange` is one of numbers, and JSON
+    holds no others."""
+    for field in dataclasses.fields(config):
+        if isinstance(value := getattr(config, field.name), np.generic):
+            object.__setattr__(config, field.name, value.item())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +84,7 @@ class ModelConfig:
     pseudo_inputs_stddev: float = 0.02
 
     def __post_init__(self):
+        _take_numpy_scalars(self)
         object.__setattr__(self, "image_shape", tuple(int(s) for s in self.image_shape))
         for field, valid in (
             ("model", MODELS),
@@ -235,6 +246,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
+        _take_numpy_scalars(self)
         least_values = {"epochs": 1, "warmup_epochs": 0, "patience": 0, "batch_size": 1, "seed": 0}
         least_values |= {"learning_rate_decay_epochs": 0, "one_sample_epochs": 0}
         # With one sample both bounds are the ELBO, under another name.
