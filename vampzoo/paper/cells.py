@@ -219,6 +219,13 @@ class Run:
         path = self.folder / "training.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
+    def cut_short(self):
+        """Whether a run that is trained was ended by neither early stopping nor its last epoch."""
+        how, end = {**dataclasses.asdict(TrainingConfig()), **self.config()["training"]}, self.training()
+        if not end:  # of an older version, which does not say
+            return False
+        return end["epochs"] < how["epochs"] and end["epochs"] - end["best_epoch"] <= how["patience"]
+
     def command(self, train_flags=()):
         """The command that starts or resumes it."""
         settings = self.cell.settings()

@@ -131,6 +131,7 @@ def ours(cell, runs, others=()):
         samples = {run["num_samples"] for run in entry["runs"]} - {NUM_SAMPLES}
         mark = "".join(f"; S = {s:,}" for s in sorted(samples))
         mark += "; other settings" if any(run["departures"] for run in entry["runs"]) else ""
+        mark += "".join(f"; ended at epoch {run['epochs']}" for run in entry["runs"] if run["cut_short"])
         return f"{text} ({len(entry['runs'])}{mark})"
     for number, other in enumerate(others, start=1):
         if (other["dataset"], other["model"], other["prior"]) == (cell.dataset, cell.model, cell.prior):
@@ -158,9 +159,9 @@ def table_1(runs, others=()):
 
 BRACKETS = (
     "In round brackets the number of seeds: with several, ± is the standard deviation between them; with one, the standard "
-    "error over test images. A number in square brackets is that of a note in RESULTS.md, on a single run with fewer "
-    "samples or another recipe. An empty cell has not been run by the paper's recipe; what others reach is under Beyond the "
-    "paper in RESULTS.md."
+    "error over test images. A run that ended at an epoch was stopped there for lack of time. A number in square brackets "
+    "is that of a note in RESULTS.md, on a single run with fewer samples or another recipe. An empty cell has not been run "
+    "by the paper's recipe; what others reach is under Beyond the paper in RESULTS.md."
 )
 
 
@@ -196,6 +197,7 @@ def gains(runs):
         ]
         of_pairs = [by_cell[c, seed] for c in (cell, standard) for seed in seeds]
         mark = "; other settings" if any(run.departures() for run in of_pairs) else ""
+        mark += "; not trained to the end" if any(run.cut_short() for run in of_pairs) else ""
         bits = datasets.DATASETS[cell.dataset].likelihood != "bernoulli"
         theirs = "" if None in known else f"{known[0] - known[1]:+.2f}" + (" bits per dimension" if bits else "")
         lines.append(
@@ -268,7 +270,7 @@ def data(runs):
 def training(runs):
     """A row for each run: rate, epochs, the best of them, its validation ELBO, active units and time.
 
-    Below it the runs whose settings are not their cell's configuration, which `ours` marks.
+    Below it the runs whose settings are not their cell's configuration, and those that were cut short; `ours` marks both.
     """
     lines = [
         "| run | learning rate | epochs (best) | best validation ELBO | test ELBO | active units | training, evaluation |",
@@ -282,7 +284,9 @@ def training(runs):
             f"| {_best_validation(how, end)} | {result['elbo']:.2f} | {units} "
             f"| {end['train_seconds'] / 60:.0f} min, {result['seconds'] / 60:.0f} min |"
         )
-    return "\n".join([*lines, "", *tables.departures([tables.row(run.cell, [run])["runs"][0] for run in runs])])
+    entries = [tables.row(run.cell, [run])["runs"][0] for run in runs]
+    said = [part for part in (tables.departures(entries), tables.cut_short(entries)) if part]
+    return "\n".join([*lines, *(line for part in said for line in ["", *part])])
 
 
 def _best_validation(how, end):

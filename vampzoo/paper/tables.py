@@ -67,6 +67,7 @@ def _run_entry(run, result, measure):
         "num_samples": result["num_samples"],
         "training": training,
         "departures": {name: {"run": ours, "configured": cell} for name, (ours, cell) in run.departures().items()},
+        "cut_short": run.cut_short(),
         "evaluation_seconds": result.get("seconds"),
         **{name: run.training().get(name) for name in ("epochs", "best_epoch", "train_seconds")},
     }
@@ -158,8 +159,9 @@ def markdown(data, incomplete=()):
             lines.append(f"- {run}: {entry['nats']:+.2f} ± {entry['stderr']:.2f}")
     notes = _notes(data["rows"])
     lines += ["", "Data and training:", "", *notes] if notes else []
-    if said := departures([run for entry in data["rows"] for run in entry["runs"]]):
-        lines += ["", *said]
+    runs = [run for entry in data["rows"] for run in entry["runs"]]
+    for said in (departures(runs), cut_short(runs)):
+        lines += ["", *said] if said else []
     if times := _times(data["rows"]):
         lines += ["", "Time of each run, with whatever else the machine did:", "", *times]
     if incomplete:
@@ -208,6 +210,16 @@ def departures(runs):
         said = [f"{name} {d['run']} instead of {d['configured']}" for name, d in run["departures"].items()]
         lines.append(f"- {run['run']}: {', '.join(said)}")
     return lines
+
+
+def cut_short(runs):
+    """Lines on the runs that neither early stopping nor their last epoch ended.
+
+    Args:
+        runs: as for `departures`.
+    """
+    names = [f"{run['run']} (epoch {run['epochs']}, the best {run['best_epoch']})" for run in runs if run["cut_short"]]
+    return [f"Ended for lack of time, before early stopping would have: {', '.join(names)}."] if names else []
 
 
 def _times(rows):
