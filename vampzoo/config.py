@@ -3,8 +3,6 @@
 import dataclasses
 import math
 
-import numpy as np
-
 from vampzoo.errors import InvalidValue
 
 MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae", "topdown_hvae")
@@ -34,7 +32,8 @@ def _take_numpy_scalars(config):
     """Makes those among the values of a frozen `config` Python's: a sweep over `np.arange` is one of numbers, and JSON
     holds no others."""
     for field in dataclasses.fields(config):
-        if isinstance(value := getattr(config, field.name), np.generic):
+        value = getattr(config, field.name)
+        if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # told without importing NumPy
             object.__setattr__(config, field.name, value.item())
 
 
