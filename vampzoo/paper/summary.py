@@ -159,9 +159,9 @@ def table_1(runs, others=()):
 
 BRACKETS = (
     "In round brackets the number of seeds: with several, ± is the standard deviation between them; with one, the standard "
-    "error over test images. A run that ended at an epoch was stopped there for lack of time. A number in square brackets "
-    "is that of a note in RESULTS.md, on a single run with fewer samples or another recipe. An empty cell has not been run "
-    "by the paper's recipe; what others reach is under Beyond the paper in RESULTS.md."
+    "error over test images. A run that ended at an epoch was stopped there, before early stopping. A number in square "
+    "brackets is that of a note in RESULTS.md, on a single run with fewer samples or another recipe. An empty cell has not "
+    "been run by the paper's recipe; what others reach is under Beyond the paper in RESULTS.md."
 )
 
 

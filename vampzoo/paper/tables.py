@@ -219,7 +219,7 @@ def cut_short(runs):
         runs: as for `departures`.
     """
     names = [f"{run['run']} (epoch {run['epochs']}, the best {run['best_epoch']})" for run in runs if run["cut_short"]]
-    return [f"Ended for lack of time, before early stopping would have: {', '.join(names)}."] if names else []
+    return [f"Stopped by hand, before early stopping or their last epoch: {', '.join(names)}."] if names else []
 
 
 def _times(rows):
