@@ -83,6 +83,21 @@ def test_networks_of_ones_own(tmp_path):
     same(model, keras.saving.load_model(tmp_path / "m.keras"), np.zeros((2, *SHAPE), np.float32))
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_whether_the_loss_is_scaled_comes_back(tmp_path, scaled):
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = own_model()
+        model.compile("adam", auto_scale_loss=scaled, jit_compile=False)
+        model.save(tmp_path / "m.keras")
+        loaded = keras.saving.load_model(tmp_path / "m.keras")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    for m in (model, loaded):
+        assert isinstance(m.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
+
+
 def test_a_network_that_stands_twice_in_a_list_is_still_one(tmp_path):
     sizes = {"layers": 3, "layer_units": 4, "state_size": 4}
     base = models.create(

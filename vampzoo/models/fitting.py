@@ -99,6 +99,7 @@ class ElboModel(keras.Model):
         jit_compile="auto",
         run_eagerly=False,
         steps_per_execution=1,
+        auto_scale_loss=True,
         loss_weights=None,
         metrics=None,
         weighted_metrics=None,
@@ -118,7 +119,7 @@ class ElboModel(keras.Model):
                 has one binarisation throughout, and those of 0 and 1 stay what they are.
             seed: integer. The draws of a step are a function of it and of the number of steps that the optimiser has done.
             jit_compile: whether to compile with XLA; "auto": unless `run_eagerly`.
-            run_eagerly, steps_per_execution: as in Keras.
+            run_eagerly, steps_per_execution, auto_scale_loss: as in Keras.
             loss, loss_weights, metrics, weighted_metrics: refused: the model says itself what is to be minimised.
 
         Raises:
@@ -155,7 +156,13 @@ class ElboModel(keras.Model):
         if jit_compile == "auto":
             jit_compile = not run_eagerly
         # Keras is to compile nothing with XLA itself: it would compile the draws, too.
-        super().compile(optimizer, jit_compile=False, run_eagerly=run_eagerly, steps_per_execution=steps_per_execution)
+        super().compile(
+            optimizer,
+            jit_compile=False,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            auto_scale_loss=auto_scale_loss,
+        )
         with self.distribute_strategy.scope():
             self.__dict__["_fitting"] = _Fitting(self, objective, num_samples, dynamic, seed, jit_compile)
 
@@ -269,25 +276,26 @@ class ElboModel(keras.Model):
 
     def _gradients(self, x, noise, beta):
         with tf.GradientTape() as tape:
-            losses, terms = self._minimised(x, noise, beta, training=True)
+            losses, terms = self._minimised(x, noise, beta, self._fitting.objective, training=True)
             loss = tf.reduce_mean(losses) / self.distribute_strategy.num_replicas_in_sync
             loss = self.optimizer.scale_loss(loss)  # by 1, but for float16
         gradients = tape.gradient(loss, [v.value for v in self.trainable_variables])
         return gradients, self._named(losses, terms)
 
     def _evaluated(self, x, noise):
-        return self._named(*self._minimised(x, noise, 1.0, training=False))
+        # "dreg" and "iwae" differ in the gradient alone, and here is none.
+        objective = "iwae" if self._fitting.objective == "dreg" else self._fitting.objective
+        return self._named(*self._minimised(x, noise, 1.0, objective, training=False))
 
-    def _minimised(self, x, noise, beta, training):
-        fitting = self._fitting
+    def _minimised(self, x, noise, beta, objective, training):
         return losses_and_terms(
             self,
             x,
             noise,
             self.prior_parameters(),
             beta,
-            objective=fitting.objective,
-            num_samples=fitting.num_samples,
+            objective=objective,
+            num_samples=self._fitting.num_samples,
             training=training,
         )
 
@@ -317,6 +325,8 @@ class ElboModel(keras.Model):
             "jit_compile": self._fitting.jit_compile,
             "run_eagerly": self.run_eagerly,
             "steps_per_execution": self.steps_per_execution,
+            # Kept as what came of it: on loading, an optimiser that scales the loss is not wrapped anew.
+            "auto_scale_loss": isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer),
         }
 
     def compile_from_config(self, config):
