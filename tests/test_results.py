@@ -112,19 +112,25 @@ def test_gains_of_runs_with_other_settings_are_marked(runs, tmp_path):
 
 def test_runs_that_were_stopped_before_their_end_are_marked(runs, tmp_path):
     # At 249, 51 epochs after the best: early stopping.
-    assert "Stopped by hand" not in summary.markdown(tmp_path / "runs")
+    assert "Ended before" not in summary.markdown(tmp_path / "runs")
 
     def end_at(epochs, best_epoch):
         path = runs[1].folder / "training.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs": epochs, "best_epoch": best_epoch}))
 
     end_at(2000, 1990)  # as many as the configuration has
-    assert "Stopped by hand" not in summary.markdown(tmp_path / "runs")
+    assert "Ended before" not in summary.markdown(tmp_path / "runs")
     end_at(248, 198)
     text = summary.markdown(tmp_path / "runs")
-    assert f"Stopped by hand, before early stopping or their last epoch: {runs[1].folder.name} (epoch 248, " in text
+    said = f"Ended before early stopping or the last epoch of their configuration: {runs[1].folder.name} (epoch 248, "
+    assert said in text
     assert "(2; ended at epoch 248)" in summary.table_1(runs)
     assert "| 2 | +5.05 ± 1.41; not trained to the end | +3.80 |" in summary.gains(runs)
+    path = runs[1].folder / "config.json"  # ended by a smaller number of epochs, which is no other recipe
+    config = json.loads(path.read_text())
+    config["training"]["epochs"] = 248
+    path.write_text(json.dumps(config))
+    assert summary.markdown(tmp_path / "runs") == text
 
 
 @pytest.mark.parametrize("name", [records.LIKELIHOODS, "figures/log_likelihoods.npy"])

@@ -150,15 +150,18 @@ class Run:
         """Settings in which the run differs from its cell's configuration: {field: (the run's value, the cell's)}.
 
         A setting that an older version did not record had the value that is the default now, which is the cell's unless
-        its flagfile says otherwise.
+        its flagfile says otherwise. Of a run that was cut short the number of epochs is none of them.
         """
         config = self.config()
-        return {
+        departures = {
             name: (recorded, value)
             for section, fields in self.cell.configured().items()
             for name, value in fields.items()
             if (recorded := config.get(section, {}).get(name, value)) != value
         }
+        if self.cut_short():
+            departures.pop("epochs", None)
+        return departures
 
     def num_samples(self, train_flags=()):
         """The importance samples asked for, for each test image: a bound with fewer is lower, and no result of the cell."""
@@ -220,11 +223,15 @@ class Run:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def cut_short(self):
-        """Whether a run that is trained was ended by neither early stopping nor its last epoch."""
+        """Whether a run that is trained was ended by neither early stopping nor the last epoch of its cell's configuration.
+
+        By hand or by a smaller number of epochs, which is how such a run comes to its evaluation.
+        """
         how, end = {**dataclasses.asdict(TrainingConfig()), **self.config()["training"]}, self.training()
         if not end:  # of an older version, which does not say
             return False
-        return end["epochs"] < how["epochs"] and end["epochs"] - end["best_epoch"] <= how["patience"]
+        last = max(how["epochs"], self.cell.configured()["training"]["epochs"])
+        return end["epochs"] < last and end["epochs"] - end["best_epoch"] <= how["patience"]
 
     def command(self, train_flags=()):
         """The command that starts or resumes it."""

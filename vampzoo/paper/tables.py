@@ -213,13 +213,15 @@ def departures(runs):
 
 
 def cut_short(runs):
-    """Lines on the runs that neither early stopping nor their last epoch ended.
+    """Lines on the runs that neither early stopping nor their configuration's last epoch ended.
 
     Args:
         runs: as for `departures`.
     """
     names = [f"{run['run']} (epoch {run['epochs']}, the best {run['best_epoch']})" for run in runs if run["cut_short"]]
-    return [f"Stopped by hand, before early stopping or their last epoch: {', '.join(names)}."] if names else []
+    return (
+        [f"Ended before early stopping or the last epoch of their configuration: {', '.join(names)}."] if names else []
+    )
 
 
 def _times(rows):
