@@ -110,6 +110,23 @@ def test_the_card_says_what_is_not_as_in_the_paper(setting, text):
     assert text in written(**setting).split("Not as in the paper: ")[1]
 
 
+@pytest.mark.parametrize(
+    ("best_epoch", "training", "said"),
+    [
+        (98, {"patience": 50}, True),
+        (49, {"patience": 50}, False),
+        (98, {"patience": 50, "learning_rate_decay_epochs": 100}, False),
+        (98, {"patience": 50, "learning_rate_decay_epochs": 200}, True),
+    ],
+    ids=("cut short", "early stopping", "rate at 0", "rate not yet at 0"),
+)
+def test_the_card_says_that_training_was_not_over(best_epoch, training, said):
+    settings = {**CONFIG, "training": {**CONFIG["training"], **training}}
+    measured = metrics()
+    measured["training"] = {**measured["training"], "epochs": 100, "best_epoch": best_epoch}
+    assert ("Early stopping had not come by then" in card.render(measured, settings)) == said
+
+
 def test_only_of_pseudo_inputs_that_began_as_training_images_the_card_says_so():
     says_so = {}
     for prior in ("standard", "mog", "vampprior"):

@@ -199,10 +199,22 @@ def _training(metrics, config):
     return (
         _departures(config["training"])
         + f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
-        f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats). To repeat "
-        "it, from the folder that holds this one (give `--data_dir` and `--manual_dir` if the data is not in TFDS's own "
-        f"folder):\n\n```\npython -m vampzoo.train --flagfile={name}/train.flags --run_dir=runs/{name}{own_data}\n```"
+        f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats)."
+        + _unfinished(training, config["training"])
+        + " To repeat it, from the folder that holds this one (give `--data_dir` and `--manual_dir` if the data is not in "
+        "TFDS's own folder):\n\n```\npython -m vampzoo.train "
+        f"--flagfile={name}/train.flags --run_dir=runs/{name}{own_data}\n```"
     )
+
+
+def _unfinished(training, how):
+    """A sentence if nothing but the number of epochs ended it: not early stopping, nor a rate that had fallen to 0."""
+    patience, falling = (
+        how.get(name, getattr(TrainingConfig(), name)) for name in ("patience", "learning_rate_decay_epochs")
+    )
+    if 0 < (falling or 0) <= training["epochs"] or training["epochs"] - training["best_epoch"] > patience:
+        return ""
+    return " Early stopping had not come by then: longer training may take it further."
 
 
 PAPER_LEARNING_RATES = (1e-4, 5e-4)  # the grid of section 5.1
