@@ -24,13 +24,19 @@ def test_side_by_side_alternates():
     assert figures.side_by_side(a, b).ravel().tolist() == [0, 1, 0, 1]
 
 
-def test_saved_grid_reads_back(tmp_path):
-    images = np.zeros((4, 3, 3, 1))
-    images[2] = 1.0
+@pytest.mark.parametrize(("channels", "shape"), [(1, (18, 18)), (3, (18, 18, 4))])
+def test_saved_grid_reads_back(tmp_path, channels, shape):
+    """A grey one has one channel: what ships with a preset is half as large."""
+    images = np.zeros((4, 3, 3, channels))
+    images[2, ..., 0] = 1.0
     figures.save_grid(tmp_path / "grid.png", images, scale=2)
-    picture = mpl_image.imread(tmp_path / "grid.png")[..., 0]
-    assert picture.shape == (18, 18)
-    assert picture[10:16, 2:8].min() == 1.0 and picture[2:8, 2:8].max() == 0.0
+    picture = mpl_image.imread(tmp_path / "grid.png")
+    assert picture.shape == shape
+    red = picture if channels == 1 else picture[..., 0]
+    assert red[10:16, 2:8].min() == 1.0 and red[2:8, 2:8].max() == 0.0
+    with (tmp_path / "open.png").open("wb") as file:
+        figures.save_grid(file, images, scale=2)
+    np.testing.assert_array_equal(mpl_image.imread(tmp_path / "open.png"), picture)
 
 
 def test_a_picture_takes_little_more_memory_than_it_holds():
