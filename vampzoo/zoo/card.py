@@ -212,7 +212,7 @@ def _unfinished(training, how):
     patience, falling = (
         how.get(name, getattr(TrainingConfig(), name)) for name in ("patience", "learning_rate_decay_epochs")
     )
-    if 0 < (falling or 0) <= training["epochs"] or training["epochs"] - training["best_epoch"] > patience:
+    if 0 < falling <= training["epochs"] or training["epochs"] - training["best_epoch"] > patience:
         return ""
     return " Early stopping had not come by then: longer training may take it further."
 
