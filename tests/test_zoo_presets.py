@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import vampzoo
 from vampzoo import datasets, evaluation, random, zoo
@@ -52,6 +53,23 @@ def test_the_card_says_what_the_files_say(name):
     assert text == card.render(metrics, config)
     theirs = None if model.weighted else results.result(config["data"]["dataset"], model.model, model.prior)
     assert metrics["paper"] == theirs
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_saved_model_gives_the_numbers_of_the_weights_and_refuses_what_they_refuse(name):
+    model, served = vampzoo.load(name), tf.saved_model.load(zoo.zoo_folder() / name / "1")
+    elbo, seed = served.signatures["elbo"], tf.constant([3, 0])
+    images = np.random.default_rng(0).integers(0, 2, (4, *model.image_shape)).astype(np.float32)
+    np.testing.assert_allclose(
+        elbo(images=tf.constant(images), seed=seed)["elbo"], model.elbo(images, seed=3), rtol=1e-5
+    )
+    if model.likelihood == "bernoulli":
+        with pytest.raises(tf.errors.InvalidArgumentError, match="images must be 0 or 1"):
+            elbo(images=tf.constant(images / 2), seed=seed)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="hold no NaN"):
+        elbo(images=tf.constant(images * np.nan), seed=seed)
+    # Of another shape Python's call is refused before the graph; TensorFlow Serving passes it on.
+    assert b"images must have shape" in (zoo.zoo_folder() / name / "1" / "saved_model.pb").read_bytes()
 
 
 @pytest.mark.parametrize("name", PRESETS)
