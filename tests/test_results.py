@@ -11,7 +11,7 @@ from test_reproduce import change, finish
 
 from vampzoo import zoo
 from vampzoo.errors import InvalidValue
-from vampzoo.paper import cells, records, summary
+from vampzoo.paper import cells, records, summary, tables
 from vampzoo.zoo.listing import Facts
 
 PROJECT = pathlib.Path(__file__).parents[1]
@@ -108,6 +108,31 @@ def test_gains_of_runs_with_other_settings_are_marked(runs, tmp_path):
         config["training"]["batch_size"] = 200
         (run.folder / "config.json").write_text(json.dumps(config))
     assert "| 2 | +5.05 ± 1.41; other settings | +3.80 |" in summary.gains(runs)
+
+
+def test_the_caption_of_a_figure_says_by_what_recipe_its_runs_were_trained(runs, tmp_path):
+    results = tmp_path / "runs"
+    (results / "figure2.png").write_bytes(b"a picture")
+    figure = results / "figure2.json"
+    assert "*Figure 2 of the paper, from runs of ours.*" in summary.markdown(results)
+    figure.write_text(json.dumps({"trained": tables.trained(runs)}))
+    assert "*Figure 2 of the paper, from runs of ours with seeds 0 and 1.*" in summary.markdown(results)
+    for run, epochs in zip(runs[:2], (60, 80), strict=True):
+        config = json.loads((run.folder / "config.json").read_text())
+        config["training"] |= {"batch_size": 200, "epochs": epochs, "warmup_epochs": epochs // 4}
+        (run.folder / "config.json").write_text(json.dumps(config))
+        training = json.loads((run.folder / "training.json").read_text()) | {"epochs": epochs, "best_epoch": epochs}
+        (run.folder / "training.json").write_text(json.dumps(training))
+    assert tables.trained(runs[2:])["departures"] == {} and tables.trained(runs[2:])["cut_short"] == []
+    figure.write_text(json.dumps({"trained": tables.trained(runs[:1])}))
+    assert summary.caption("2", results) == (
+        "Figure 2 of the paper, from runs of ours with seed 0. By a recipe of its own: "
+        "warmup_epochs 15 instead of 100, batch_size 200 instead of 100, ended at epoch 60."
+    )
+    figure.write_text(json.dumps({"trained": tables.trained(runs)}))
+    assert summary.caption("2", results).endswith(
+        "warmup_epochs 15 or 20 instead of 100, batch_size 200 instead of 100, ended at epoch 60 or 80."
+    )
 
 
 def test_runs_that_were_stopped_before_their_end_are_marked(runs, tmp_path):

@@ -238,6 +238,7 @@ def write(what, chosen, runs, complete):
         data = paper_figures.draw(int(FLAGS.figure), complete, temporary, FLAGS.data_dir, FLAGS.manual_dir)
     if data is None:
         return [str(path.with_suffix(".png"))]
+    data["trained"] = tables.trained(complete)
     files.write_text(path.with_suffix(".json"), json.dumps(data, indent=2) + "\n")
     return [str(path.with_suffix(suffix)) for suffix in (".json", ".png")]
 

@@ -88,10 +88,30 @@ def markdown(results_dir, presets=()):
         sections.append((results_dir / NOTES).read_text().strip())
     for picture in sorted(results_dir.glob("figure*.png")):
         number = picture.stem.removeprefix("figure")
-        sections.append(
-            f"![Figure {number}]({results_dir.name}/{picture.name})\n\n*Figure {number} of the paper, from runs of ours.*"
-        )
+        sections.append(f"![Figure {number}]({results_dir.name}/{picture.name})\n\n*{caption(number, results_dir)}*")
     return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def caption(number, results_dir):
+    """Of a figure: what is in it, and in what its runs differ from the paper's recipe."""
+    text = f"Figure {number} of the paper, from runs of ours"
+    path = pathlib.Path(results_dir, f"figure{number}.json")
+    if not path.is_file():  # it shows images
+        return f"{text}."
+    trained = json.loads(path.read_text())["trained"]
+    one = len(trained["seeds"]) == 1
+    text += f" with seed{'' if one else 's'} {' and '.join(map(str, trained['seeds']))}."
+    said = [
+        f"{name} {_listed(values['run'])} instead of {_listed(values['configured'])}"
+        for name, values in trained["departures"].items()
+    ]
+    if trained["cut_short"]:
+        said.append(f"ended at epoch {_listed(trained['cut_short'])}")
+    return text + (f" By a recipe of its own: {', '.join(said)}." if said else "")
+
+
+def _listed(values):
+    return " or ".join(map(str, values))
 
 
 # README.md shows Table 1 between these two.

@@ -194,6 +194,29 @@ def _notes(rows):
     return lines + [f"- {recipe}." for recipe in recipes]
 
 
+def trained(runs):
+    """How the runs of a figure were trained, as plain data.
+
+    Args:
+        runs: complete `vampzoo.paper.cells.Run`s.
+
+    Returns:
+        {"seeds": [...], "cut_short": epochs at which runs were ended, "departures": {setting that is not that of the
+        configurations: {"run": [...], "configured": [...]}}}, distinct values each, in the order of the runs.
+    """
+    departures = {}
+    for run in runs:
+        for name, values in run.departures().items():
+            found = departures.setdefault(name, {"run": [], "configured": []})
+            for kind, value in zip(found, values, strict=True):
+                found[kind] += [value] * (value not in found[kind])
+    return {
+        "seeds": sorted({run.seed for run in runs}),
+        "cut_short": sorted({run.training()["epochs"] for run in runs if run.cut_short()}),
+        "departures": departures,
+    }
+
+
 def departures(runs):
     """Lines on every setting (width, latents, likelihood, training, data) that is not that of a run's configuration.
 
