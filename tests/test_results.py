@@ -135,6 +135,17 @@ def test_the_caption_of_a_figure_says_by_what_recipe_its_runs_were_trained(runs,
     )
 
 
+@pytest.mark.skipif(not (RESULTS / "figure2.json").is_file(), reason="there is no figure beside the tests")
+def test_the_figure_over_k_shows_what_its_records_say():
+    figure = json.loads((RESULTS / "figure2.json").read_text())
+    components = sorted({p["num_components"] for p in figure["points"]} - {None})
+    chosen = cells.grid(["static_mnist"], ["hvae"], ["standard", "mog", "vampprior"], components)
+    runs = [run for run in cells.runs(chosen, 1, RESULTS / "figure2") if run.folder.is_dir()]
+    assert len(runs) == len(list((RESULTS / "figure2").iterdir())) == len(figure["points"])
+    assert sorted(p["values"] for p in figure["points"]) == sorted([run.evaluation()["elbo"]] for run in runs)
+    assert figure["trained"] == tables.trained(runs)
+
+
 def test_runs_that_were_stopped_before_their_end_are_marked(runs, tmp_path):
     # At 249, 51 epochs after the best: early stopping.
     assert "Ended before" not in summary.markdown(tmp_path / "runs")
