@@ -115,6 +115,8 @@ def test_the_caption_of_a_figure_says_by_what_recipe_its_runs_were_trained(runs,
     (results / "figure2.png").write_bytes(b"a picture")
     figure = results / "figure2.json"
     assert "*Figure 2 of the paper, from runs of ours.*" in summary.markdown(results)
+    figure.write_text(json.dumps({"points": []}))  # of an older version
+    assert summary.caption("2", results) == "Figure 2 of the paper, from runs of ours."
     figure.write_text(json.dumps({"trained": tables.trained(runs)}))
     assert "*Figure 2 of the paper, from runs of ours with seeds 0 and 1.*" in summary.markdown(results)
     for run, epochs in zip(runs[:2], (60, 80), strict=True):

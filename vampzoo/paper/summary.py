@@ -96,9 +96,9 @@ def caption(number, results_dir):
     """Of a figure: what is in it, and in what its runs differ from the paper's recipe."""
     text = f"Figure {number} of the paper, from runs of ours"
     path = pathlib.Path(results_dir, f"figure{number}.json")
-    if not path.is_file():  # it shows images
+    trained = json.loads(path.read_text()).get("trained") if path.is_file() else None
+    if not trained:  # it shows images, or is of an older version
         return f"{text}."
-    trained = json.loads(path.read_text())["trained"]
     one = len(trained["seeds"]) == 1
     text += f" with seed{'' if one else 's'} {' and '.join(map(str, trained['seeds']))}."
     said = [
