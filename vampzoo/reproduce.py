@@ -175,7 +175,8 @@ def chosen_cells(what):
     if "topdown_hvae" in models:
         raise InvalidValue(
             "--models: topdown_hvae is not of the paper and has recipes of its own, which vampzoo.train takes: "
-            "--flagfile=configs/caltech_topdown.flags, dynamic_mnist_topdown.flags and omniglot_topdown.flags"
+            "--flagfile=configs/caltech_topdown.flags, static_mnist_topdown.flags, "
+            "dynamic_mnist_topdown.flags and omniglot_topdown.flags"
         )
     if what in ("figure 2", "figure 3") and len(names) > 1:
         raise InvalidValue(f"--datasets: {what} shows one dataset, got {', '.join(names)}")
