@@ -116,7 +116,7 @@ def train_on_replicas(path, num_replicas, batch_size, model="vae", jit_compile=F
 def measure(tf, path, strategy, batch_size, writer=True, model="vae", jit_compile=False):
     model_config = tiny_run.model_config(model=model)
     config = tiny_run.training_config(
-        batch_size=batch_size, objective="iwae", objective_samples=2, q_dropout=0.2, p_dropout=0.3
+        batch_size=batch_size, objective="iwae", objective_samples=2, q_dropout=0.2, p_dropout=0.3, shift_pixels=1
     )
     folder = training.RunFolder(path, tiny_run.run_config(model_config, config), writer=writer)
     trainer = training.Trainer(

@@ -89,6 +89,7 @@ IWAE = {"objective": "iwae", "objective_samples": 2, "selection": "importance_bo
         {"mixed_precision": "float16", "optimizer": "adam"},
         {"mixed_precision": "bfloat16", "q_dropout": 0.25, "p_dropout": 0.5},
         {"ema_momentum": 0.9, "weight_decay": 0.1, "learning_rate_decay_epochs": 6, "q_dropout": 0.5, **IWAE},
+        {"shift_pixels": 1, "shift_epochs": 4},
         {"objective": "dreg", "objective_samples": 3, "one_sample_epochs": 3, "mixed_precision": "bfloat16"},
     ],
 )

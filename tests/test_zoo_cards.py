@@ -98,6 +98,8 @@ def test_dead_components_are_on_the_card():
         ({"optimizer": "adam"}, "Adam on gradients that are not normalised"),
         ({"weight_decay": 0.3}, "weight_decay 0.3"),
         ({"objective": "iwae", "objective_samples": 5, "one_sample_epochs": 7}, "of 5 samples after 7 epochs of one"),
+        ({"shift_pixels": 1}, "training images moved by up to 1 pixel. "),
+        ({"shift_pixels": 2, "shift_epochs": 7}, "moved by up to 2 pixels in the first 7 epochs"),
         ({"objective": "dreg", "objective_samples": 1}, "of 1 sample with doubly reparameterised gradients"),
     ],
 )

@@ -215,6 +215,8 @@ class TrainingConfig:
         q_dropout: probability with which a gated dense unit of the variational networks is left out of a step for an
             image; 0: none.
         p_dropout: the same of the generative networks.
+        shift_pixels: by how many pixels at most a training image is moved along each side, anew at each use; 0: none is.
+        shift_epochs: epochs at the start in which they are moved, before ones on the images as they are (0: all).
         pseudo_inputs_from_data: start the pseudo-inputs at training images with noise.
         mixed_precision: one of `MIXED_PRECISIONS`: what the networks compute in. Weights, densities and the state of the
             optimiser are float32 all the same.
@@ -240,6 +242,8 @@ class TrainingConfig:
     ema_momentum: float = 0.0
     q_dropout: float = 0.0
     p_dropout: float = 0.0
+    shift_pixels: int = 0
+    shift_epochs: int = 0
     pseudo_inputs_from_data: bool = False
     mixed_precision: str = "none"
     seed: int = 0
@@ -247,7 +251,7 @@ class TrainingConfig:
     def __post_init__(self):
         _take_numpy_scalars(self)
         least_values = {"epochs": 1, "warmup_epochs": 0, "patience": 0, "batch_size": 1, "seed": 0}
-        least_values |= {"learning_rate_decay_epochs": 0, "one_sample_epochs": 0}
+        least_values |= {"learning_rate_decay_epochs": 0, "one_sample_epochs": 0, "shift_pixels": 0, "shift_epochs": 0}
         # With one sample both bounds are the ELBO, under another name.
         least_values |= {"objective_samples": 2 if self.objective == "iwae" else 1}
         least_values |= {"selection_samples": 2 if self.selection == "importance_bound" else 1}
@@ -261,6 +265,10 @@ class TrainingConfig:
         if self.one_sample_epochs and self.objective_samples == 1:
             raise InvalidValue(
                 f"one_sample_epochs={self.one_sample_epochs} needs objective_samples of at least 2, for later epochs, got 1"
+            )
+        if self.shift_epochs and not self.shift_pixels:
+            raise InvalidValue(
+                f"shift_epochs={self.shift_epochs} needs shift_pixels of at least 1, for those epochs, got 0"
             )
         if not 0 < self.learning_rate < math.inf:
             raise InvalidValue(f"learning_rate must be positive and finite, got {self.learning_rate}")

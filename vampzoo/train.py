@@ -182,6 +182,15 @@ flags.DEFINE_float(
 flags.DEFINE_float(
     "p_dropout", 0.0, "share of the generative networks' units left out for an image (0: none)", module_name=_TRAINING
 )
+flags.DEFINE_integer(
+    "shift_pixels",
+    0,
+    "by how many pixels at most a training image is moved, anew at each use (0: none is)",
+    module_name=_TRAINING,
+)
+flags.DEFINE_integer(
+    "shift_epochs", 0, "epochs at the start in which images are moved by --shift_pixels (0: all)", module_name=_TRAINING
+)
 flags.DEFINE_boolean(
     "pseudo_inputs_from_data", False, "start the pseudo-inputs at training images with noise", module_name=_TRAINING
 )

@@ -17,9 +17,10 @@ from vampzoo import objectives, optimizers, random
 from vampzoo.models.fitting import losses_and_terms
 from vampzoo.networks.layers import batch_normalizations
 from vampzoo.training.dropout import UnitDropout
+from vampzoo.training.shifts import shifted
 
 # What a seed is folded with, so that no two uses of the run's seed share a stream.
-ORDER, BINARISATION, NOISE, VALIDATION, DROPOUT = range(5)
+ORDER, BINARISATION, NOISE, VALIDATION, DROPOUT, SHIFT = range(6)
 MAX_STATISTICS_STEPS = 32  # batches that statistics are averaged over
 
 
@@ -36,6 +37,8 @@ class TrainingSteps:
         num_samples: k.
         one_sample_epochs: in the first so many epochs k is 1.
         dropout: a `vampzoo.training.dropout.UnitDropout`; None for none.
+        shift_pixels: by how many pixels at most an image is moved, anew at each use (`vampzoo.training.shifts`); 0: none is.
+        shift_epochs: in the first so many epochs; 0: in all.
         dynamic: whether images are intensities, to be binarised anew at each use.
         strategy: a `tf.distribute` strategy.
         jit_compile: whether to compile with XLA.
@@ -56,6 +59,8 @@ class TrainingSteps:
         num_samples=1,
         one_sample_epochs=0,
         dropout=None,
+        shift_pixels=0,
+        shift_epochs=0,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -72,6 +77,7 @@ class TrainingSteps:
         self._images = tf.constant(images)
         self._seed = random.key(seed)
         self._dynamic = dynamic
+        self._shift_pixels, self._shift_epochs = shift_pixels, shift_epochs
         self._norms = batch_normalizations(model)
         replicas = strategy.num_replicas_in_sync
         self._rows = -(-self.batch_size // replicas)  # images of a replica; the last one may be padded
@@ -187,6 +193,11 @@ class TrainingSteps:
         position = step * self.batch_size + tf.range(self.batch_size)  # [B]
         weights = tf.cast(position < self.num_images, tf.float32)  # the last batch of an epoch may be partial
         x = tf.gather(self._images, tf.gather(order, position % self.num_images))  # [B, H, W, C]
+        if self._shift_pixels:
+            pixels = self._shift_pixels
+            if self._shift_epochs:
+                pixels = tf.where(epoch <= self._shift_epochs, pixels, 0)
+            x = shifted(x, pixels, random.fold_in(self._seed, SHIFT, epoch, step))
         if self._dynamic:
             x = random.bernoulli(x, random.fold_in(self._seed, BINARISATION, epoch, step))
         noise = self.model.draw_noise(

@@ -50,7 +50,8 @@ class Trainer:
 
     Raises:
         InvalidValue: if the pseudo-inputs are to come from fewer training images than there are components, or if there is
-            nothing for dropout to leave out, or no pseudo-inputs for `pseudo_inputs_from_data`.
+            nothing for dropout to leave out, or no pseudo-inputs for `pseudo_inputs_from_data`, or if `shift_pixels` would
+            leave nothing of an image.
         RunFolderError: if no checkpoint of an old run can be read.
     """
 
@@ -69,6 +70,11 @@ class Trainer:
     ):
         if not tf.config.list_physical_devices("GPU"):  # which have a memory of their own
             check_step_memory(model, config, len(dataset.train))
+        if config.shift_pixels >= min(dataset.train.shape[1:3]):
+            raise InvalidValue(
+                f"shift_pixels={config.shift_pixels} would move images out of sight: they have "
+                f"{dataset.train.shape[1]}x{dataset.train.shape[2]} pixels"
+            )
         self._given = model
         self.config = config
         self.folder = folder
@@ -95,6 +101,8 @@ class Trainer:
             num_samples=config.objective_samples,
             one_sample_epochs=config.one_sample_epochs,
             dropout=UnitDropout(self.model, config.q_dropout, config.p_dropout),
+            shift_pixels=config.shift_pixels,
+            shift_epochs=config.shift_epochs,
             dynamic=dataset.spec.dynamic,
             strategy=strategy,
             jit_compile=jit_compile,

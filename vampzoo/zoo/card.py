@@ -240,6 +240,9 @@ def _departures(training):
         used.append(f"importance-weighted objective of {count} sample{'s' * (count > 1)}{after}{gradient}")
     names = ("weight_decay", "ema_momentum", "q_dropout", "p_dropout")
     used += [f"{name} {training[name]:g}" for name in names if training.get(name)]
+    if pixels := training.get("shift_pixels"):
+        when = f" in the first {first} epochs" if (first := training.get("shift_epochs")) else ""
+        used.append(f"training images moved by up to {pixels} pixel{'s' * (pixels > 1)}{when}")
     if training.get("optimizer") == "adam":
         used.append("Adam on gradients that are not normalised")
     return f"Not as in the paper: {', '.join(used)}. " if used else ""
