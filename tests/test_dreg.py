@@ -8,7 +8,9 @@ import tensorflow as tf
 from vampzoo import random
 from vampzoo.errors import InvalidValue
 from vampzoo.models import VAE
+from vampzoo.models.base import repeat_rows
 from vampzoo.models.fitting import losses_and_terms
+from vampzoo.objectives import ElboTerms
 
 K = 3
 
@@ -107,4 +109,21 @@ def test_a_model_that_draws_in_its_own_way_is_refused(tiny_model, binary_images)
     vae = tiny_model(model="vae")
     model = Own(q_z=vae.q_z_network, p_x=vae.p_x_network, prior=vae.prior_layer, likelihood="bernoulli")
     with pytest.raises(InvalidValue, match="draws all come from DiagonalGaussian"):
+        gradients(model, binary_images, 1, "dreg")
+
+
+def test_a_model_whose_density_is_not_that_of_the_draw_is_refused(tiny_model, binary_images):
+    class Own(VAE):
+        def elbo_terms(self, x, noise, prior_parameters=None, training=False, num_samples=1):
+            q_z = self.q_z(repeat_rows(x, num_samples))
+            z, _ = q_z.reparameterize(noise["z"])
+            return ElboTerms(
+                distortion=-self.p_x(z).log_prob(repeat_rows(x, num_samples)),
+                rates={"z": q_z.log_prob(z) - self.prior(prior_parameters).log_prob(z)},
+            )
+
+    vae = tiny_model(model="vae")
+    model = Own(q_z=vae.q_z_network, p_x=vae.p_x_network, prior=vae.prior_layer, likelihood="bernoulli")
+    gradients(model, binary_images, 1, "iwae")
+    with pytest.raises(InvalidValue, match=r"needs ln q\(z\) as DiagonalGaussian.reparameterize gives it"):
         gradients(model, binary_images, 1, "dreg")

@@ -58,6 +58,27 @@ def test_an_encoder_without_a_derivative_at_zero(chunk_size):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("layer", [keras.layers.Dropout(0.5), keras.layers.BatchNormalization()])
+def test_chunks_are_encoded_at_inference(layer):
+    """Whatever the model around does: the backward pass must draw what the forward pass drew, and a chunk is not all."""
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            x = keras.Input((4,))
+            h = layer(x)
+            self.encoder = keras.Model(x, [keras.layers.Dense(2)(h), keras.layers.Dense(2)(h)])
+            self.prior = priors.VampPrior(6, (4,), chunk_size=2, bounds=None, mean=3.0, stddev=2.0, seed=1)
+
+        def call(self, x, training=None):
+            return self.prior.parameters(self.encoder)[1]
+
+    model = Model()
+    means = model(tf.zeros([1, 4]), training=True)
+    at_inference = model.encoder(model.prior.pseudo_inputs, training=False)[0]
+    np.testing.assert_allclose(means, at_inference, rtol=1e-5)
+
+
 def test_chunks_of_nothing_are_refused(tiny_model):
     model = tiny_model()
     model.prior_layer.chunk_size = 0
@@ -71,9 +92,9 @@ def test_the_encoder_sees_one_chunk_at_a_time(tiny_model, binary_images, monkeyp
     encoder = model.q_z2_network
     stateless_call = encoder.stateless_call
 
-    def recorded(weights, state, rows):
+    def recorded(weights, state, rows, training):
         rows_seen.append(rows.shape[0])
-        return stateless_call(weights, state, rows)
+        return stateless_call(weights, state, rows, training=training)
 
     monkeypatch.setattr(encoder, "stateless_call", recorded)
     value_and_gradients(model, binary_images, model.draw_noise(len(binary_images), random.key(1)))

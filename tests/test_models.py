@@ -77,8 +77,9 @@ def test_numpy_scalars_are_numbers():
         {"model": "hvae", "prior": "mog"},
         {"model": "deep_vae", "prior": "standard"},
         {"model": "topdown_hvae", "prior": "vampprior_data", "decoder": "gated"},
+        {"model": "topdown_hvae", "prior": "vampprior", "layers": 1},
     ],
-    ids=lambda fields: f"{fields['model']}-{fields['prior']}",
+    ids=lambda fields: "-".join(map(str, fields.values())),
 )
 def test_what_is_unused_makes_no_difference_and_the_rest_does(tiny_config, fields):
     def start(**changes):

@@ -226,6 +226,20 @@ def test_what_are_no_bounds(bounds):
         priors.VampPrior(3, (4,), bounds=bounds)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_shape": 4}, r"input_shape must be a tuple of integers, such as \(4,\), got 4"),
+        ({"covariates": 3}, r"covariates must be a tuple of integers, such as \(3,\), got 3"),
+        ({"stddev": -1.0}, "stddev not negative; got 0.5 and -1.0"),
+        ({"mean": np.nan}, "mean and stddev must be finite"),
+    ],
+)
+def test_arguments_of_another_kind(arguments, message):
+    with pytest.raises(InvalidValue, match=message):
+        priors.VampPrior(3, **{"input_shape": (4,), **arguments})
+
+
 def test_a_mixture_of_nothing():
     for make in (lambda: priors.MixtureOfGaussians(0, 2), lambda: priors.VampPrior(0, (4,))):
         with pytest.raises(InvalidValue, match="num_components must be at least 1, got 0"):

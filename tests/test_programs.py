@@ -302,6 +302,16 @@ def test_flags_without_effect_are_named(data_file):
     assert code == 1 and "the run folder /dev/null" in err
 
 
+def test_stages_that_never_come_are_named(data_file):
+    stages = ["--epochs=3", "--objective_samples=2", "--one_sample_epochs=3", "--shift_pixels=1", "--shift_epochs=4"]
+    code, _, err = run("train", *SMALL, f"--data_file={data_file}", "--run_dir=/dev/null", *stages)
+    hints = [line.removeprefix("hint: ") for line in err.splitlines() if line.startswith("hint: ")]
+    assert code == 1 and hints == [
+        "--one_sample_epochs=3 leaves no epoch for --objective_samples=2: --epochs=3",
+        "--shift_epochs=4 leaves no epoch for images that are not moved: --epochs=3",
+    ]
+
+
 def test_large_seeds(data_file, tmp_path):
     """Any integer is a seed, also where those of Keras are 32 bits."""
     for seed in (429_497, 2**31, 2**70):

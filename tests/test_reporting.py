@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 import types
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 import tiny_run
 
+from vampzoo.config import SELECTIONS
 from vampzoo.training import reporting, write_test_result
 
 ROW = {
@@ -59,6 +61,35 @@ def test_the_bar_says_compiling_until_the_first_step_and_fits_80_columns(termina
     progress.close()
 
 
+def test_what_selects_is_what_is_shown(terminal, monkeypatch, capsys):
+    best = {"best_validation_importance_bound": -1779.5}
+    row = {name: value for name, value in ROW.items() if not name.startswith("best_")} | best
+    progress = reporting.Progress(2000, initial=1400)
+    progress.part(1.0)
+    progress.epoch(row)
+    assert drawn(terminal)[-1].rstrip().endswith("elbo -1786.3 val -1780.2 best -1779.5]")
+    progress.close()
+    monkeypatch.setattr(reporting, "sys", types.SimpleNamespace(stderr=sys.stderr))  # no terminal: whole lines
+    reporting.Progress(2000, initial=1400).epoch(row)
+    assert " val elbo -1790.50 bound -1780.25 best -1779.50 | " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_the_table_of_runs_has_what_training_writes(tmp_path, monkeypatch, selection):
+    pytest.importorskip("tensorboard")
+    tables = []
+    monkeypatch.setattr(
+        "tensorboard.plugins.hparams.api.hparams_config", lambda hparams, metrics: tables.append(metrics)
+    )
+    config = tiny_run.training_config(epochs=1, selection=selection, selection_samples=2)
+    tiny_run.trainer(tmp_path, config=config, image_epochs=0).fit()
+    tiny_run.close(tmp_path)
+    validation, _ = read_events(tmp_path / "tensorboard" / "validation")
+    assert {metric.as_proto().name.tag for metric in tables[0] if metric.as_proto().name.group == "validation"} <= set(
+        validation
+    )
+
+
 def test_a_resume_with_fewer_epochs_shows_those_that_are_done(terminal):
     progress = reporting.Progress(3, initial=249)
     assert "249.0/249" in drawn(terminal)[-1] and "compiling" not in drawn(terminal)[-1]
@@ -103,7 +134,7 @@ def test_training_and_validation_have_one_tag_in_two_folders_and_the_test_result
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    board = reporting.TensorBoard(None, None, np.zeros((1, 2, 2, 1)), 0, {"seed": 0})
+    board = reporting.TensorBoard(None, None, np.zeros((1, 2, 2, 1)), 0, {"seed": 0, "selection": "elbo"})
     board.scalars(ROW)
     board.close()
     assert not list(tmp_path.iterdir())

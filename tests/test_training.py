@@ -348,7 +348,7 @@ def test_half_gates_are_normalised_by_themselves(tmp_path):
 
 
 def test_early_stopping_on_a_scripted_sequence():
-    early = training.EarlyStopping(patience=2, warmup_epochs=3)
+    early = training.EarlyStopping(patience=2, first_epochs=3)
     losses = [5.0, 6.0, 6.0, 6.0, 4.0, 4.0, 4.1, 3.9, 4.0, 4.0, 4.0]
     improved = [early.update(epoch, loss) for epoch, loss in enumerate(losses, start=1) if not early.should_stop]
     assert improved == [True, False, False, False, True, False, False, True, False, False, False]
@@ -357,7 +357,7 @@ def test_early_stopping_on_a_scripted_sequence():
 
 
 def test_early_stopping_counts_from_the_last_epoch_of_the_warm_up():
-    early = training.EarlyStopping(patience=0, warmup_epochs=3)
+    early = training.EarlyStopping(patience=0, first_epochs=3)
     stops = []
     for epoch in (1, 2, 3):
         early.update(epoch, float(epoch))
@@ -375,6 +375,17 @@ def test_training_stops_early_and_more_patience_goes_on(tmp_path, monkeypatch):
 
     assert fit(patience=1) == 3  # the first epoch, then more than one without improvement
     assert fit(patience=3) == 5
+
+
+@pytest.mark.parametrize(
+    "stage", [{"one_sample_epochs": 4, "objective_samples": 2}, {"shift_epochs": 4, "shift_pixels": 1}]
+)
+def test_training_does_not_stop_before_its_last_stage(tmp_path, monkeypatch, stage):
+    config = tiny_run.training_config(epochs=9, warmup_epochs=0, patience=0, **stage)
+    trainer = tiny_run.trainer(tmp_path, config=config)
+    monkeypatch.setattr(trainer, "validation_elbo", lambda seed: {"elbo": -np.ones(1)})
+    trainer.fit()
+    assert trainer.epochs_done == 4 and trainer.best_epoch == 1
 
 
 # === Not finite ===

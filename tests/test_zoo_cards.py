@@ -101,11 +101,21 @@ def test_dead_components_are_on_the_card():
         ({"shift_pixels": 1}, "training images moved by up to 1 pixel. "),
         ({"shift_pixels": 2, "shift_epochs": 7}, "moved by up to 2 pixels in the first 7 epochs"),
         ({"objective": "dreg", "objective_samples": 1}, "of 1 sample with doubly reparameterised gradients"),
+        ({"objective_samples": 5}, "the mean ELBO of 5 samples"),
+        ({"mixed_precision": "bfloat16"}, "networks that compute in bfloat16"),
+        # What would have come later than the last epoch did not come:
+        ({"shift_pixels": 2, "shift_epochs": 7000}, "moved by up to 2 pixels. "),
+        (
+            {"objective": "dreg", "objective_samples": 5, "one_sample_epochs": 7000},
+            "the ELBO with doubly reparameterised gradients. ",
+        ),
     ],
 )
 def test_the_card_says_what_is_not_as_in_the_paper(setting, text):
     def written(**training):
-        return card.render(metrics(), {**CONFIG, "training": {**CONFIG["training"], **training}})
+        measured = metrics()
+        measured["training"] = {**measured["training"], "epochs": 100}
+        return card.render(measured, {**CONFIG, "training": {**CONFIG["training"], **training}})
 
     usual = written(learning_rate_decay_epochs=0, optimizer="normalized_adam", weight_decay=0.0, objective="elbo")
     assert "Not as in the paper" not in usual

@@ -138,12 +138,16 @@ class ModelConfig:
             "shared_layers",
         )
         of_model = {"vae": ("z1_size",), "topdown_hvae": ("z1_size", "z2_size")}.get(self.model, ())
+        below_the_top = {}
         if self.model != "topdown_hvae":
             of_model = (*of_model, *topdown, "decoder")
+        elif self.layers == 1:
+            below_the_top = dict.fromkeys(("layer_units", "layer_head_scale", "shared_layers"), "layers=1")
         of_prior = () if self.prior == "vampprior" else ("pseudo_inputs_mean", "pseudo_inputs_stddev")
         if self.prior == "standard":
             of_prior = ("num_components", *of_prior)
-        return dict.fromkeys(of_model, f"model={self.model}") | dict.fromkeys(of_prior, f"prior={self.prior}")
+        of_model = dict.fromkeys(of_model, f"model={self.model}") | below_the_top
+        return of_model | dict.fromkeys(of_prior, f"prior={self.prior}")
 
     def least_weights(self):
         """A number of weights below that of the model: dense layers and pseudo-inputs alone, some of them."""
@@ -179,6 +183,8 @@ MAX_IMPORTANCE_SAMPLES = 2**31 - 1  # counted in int32
 
 def check_num_samples(num_samples, name="num_samples"):
     """Raises InvalidValue, which calls it `name`, if that is no number of importance samples."""
+    if int(num_samples) != num_samples:
+        raise InvalidValue(f"{name} must be an integer, got {num_samples}")
     if num_samples < 1:
         raise InvalidValue(f"{name} must be at least 1, got {num_samples}")
     if num_samples > MAX_IMPORTANCE_SAMPLES:
@@ -187,7 +193,8 @@ def check_num_samples(num_samples, name="num_samples"):
 
 OPTIMIZERS = ("normalized_adam", "adam")
 OBJECTIVES = ("elbo", "iwae", "dreg")
-SELECTIONS = ("elbo", "importance_bound")
+SELECTION_TITLES = {"elbo": "ELBO", "importance_bound": "importance-weighted bound"}
+SELECTIONS = tuple(SELECTION_TITLES)
 MIXED_PRECISIONS = ("none", "bfloat16", "float16")
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
@@ -199,7 +206,7 @@ class TrainingConfig:
     Attributes:
         epochs: the most that are run.
         warmup_epochs: over which beta rises to 1 (0: none).
-        patience: epochs without a better validation ELBO, after warm-up, until training stops.
+        patience: epochs without a better value of what `selection` names, after `first_epochs`, until training stops.
         batch_size: examples a step, over all devices together.
         learning_rate: of the optimiser.
         learning_rate_decay_epochs: over which the learning rate falls to 0 along half a cosine; 0: it stays.
@@ -285,3 +292,8 @@ class TrainingConfig:
         for field in ("ema_momentum", "q_dropout", "p_dropout"):
             if not 0 <= (value := getattr(self, field)) < 1:
                 raise InvalidValue(f"{field} must be in [0, 1), got {value}")
+
+    @property
+    def first_epochs(self):
+        """Epochs of warm-up and of all stages before the last one, in which patience does not run."""
+        return max(self.warmup_epochs, self.one_sample_epochs, self.shift_epochs)

@@ -10,6 +10,7 @@ the layer: the very same encoder serves q(z|x) and the prior, and a saved prior 
     rate = q_z.log_prob(z) - p_z.log_prob(z)  # no closed form exists for KL(Gaussian || mixture)
 """
 
+import math
 from typing import NamedTuple
 
 import keras
@@ -156,15 +157,17 @@ class VampPrior(MixturePrior):
         bounds: range to which the pseudo-inputs are clipped, hard, with zero gradient outside; None for data that
             has no range.
         seed: integer that decides the initial pseudo-inputs.
-        chunk_size: how many pseudo-inputs are encoded at once, None for all. Bounds the memory, not the result: see
-            `encode_in_chunks`. An attribute that may be set at any time before the encoder is traced.
+        chunk_size: how many pseudo-inputs are encoded at once, None for all. Bounds the memory; the result is the same but
+            for dropout and batch normalisation, which are at inference in chunks: see `encode_in_chunks`. An attribute that
+            may be set at any time before the encoder is traced.
         covariates: C_j, numbers of categories of further inputs of the encoder, such as the batch or label of a cell: the
             components are then the posteriors q(z|u_k, c_k) of encoder([u, c_1, ...]) with c_j [K, C_j].
         learn_covariates: whether each c_k is trained with u_k, as the softmax of free logits; if not, it is a category drawn
             at the start, each as likely as the others (`set_covariates` gives others).
 
     Raises:
-        InvalidValue: for K < 1, bounds that are no range, or covariates without categories.
+        InvalidValue: for K < 1, a shape or covariates that are no tuple, a normal that is none, bounds that are no range,
+            or covariates without categories.
     """
 
     def __init__(
@@ -182,6 +185,11 @@ class VampPrior(MixturePrior):
         **kwargs,
     ):
         super().__init__(num_components, weighted, **kwargs)
+        for name, value in (("input_shape", input_shape), ("covariates", covariates)):
+            if not isinstance(value, list | tuple):
+                raise InvalidValue(f"{name} must be a tuple of integers, such as ({value},), got {value!r}")
+        if not (math.isfinite(mean) and 0 <= stddev < math.inf):
+            raise InvalidValue(f"mean and stddev must be finite, and stddev not negative; got {mean} and {stddev}")
         if any(size < 1 for size in covariates):
             raise InvalidValue(f"covariates must be positive numbers of categories, got {tuple(covariates)}")
         if bounds is not None and (None in bounds or not bounds[0] < bounds[1]):
@@ -366,6 +374,9 @@ def encode_in_chunks(encoder, inputs, chunk_size):
     for the order of summation. The chunks are a loop, in which XLA's convolutions are slow on a CPU. (`keras.remat` does
     not serve within a loop: TensorFlow then takes no gradient with respect to the encoder's variables.)
 
+    The encoder is called at inference, whatever mode the model around it is in: dropout would draw other units in the
+    backward pass, and batch normalisation would see a chunk, not all K.
+
     Args:
         encoder: a Keras model, x [N, I...] -> [mean, log_var], each [N, M], without state that a call changes.
         inputs: [K, I...], or a list of such inputs.
@@ -395,7 +406,7 @@ def encode_in_chunks(encoder, inputs, chunk_size):
     state = [tf.convert_to_tensor(v) for v in encoder.non_trainable_variables]
 
     def encode(rows, weights):
-        outputs, _ = encoder.stateless_call(list(weights), state, list(rows) if is_list else rows[0])
+        outputs, _ = encoder.stateless_call(list(weights), state, list(rows) if is_list else rows[0], training=False)
         return tuple(tf.cast(output, tf.float32) for output in outputs)  # [N, M] each
 
     @tf.custom_gradient

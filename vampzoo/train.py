@@ -118,7 +118,8 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "patience",
     _DEFAULTS.patience,
-    "epochs without a better validation ELBO that it goes on for; one more, and it stops",
+    "epochs without a better value of what --selection names that it goes on for, after the warm-up and the epochs of "
+    "--one_sample_epochs and --shift_epochs; one more, and it stops",
     module_name=_TRAINING,
 )
 flags.DEFINE_integer(
@@ -280,6 +281,7 @@ def main(argv):
     )
     model_config = create_model_config(dataset.spec)
     hint_at_unused_flags(model_config)
+    hint_at_stages_that_never_come(training_config)
     data = {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint}
     run_config = training.run_config(model_config, training_config, data)
     how = ("overwrite", "jit_compile", "pseudo_input_chunk", "evaluate", "num_samples")
@@ -417,6 +419,17 @@ def hint_at_unused_flags(model_config):
     for name, cause in unused.items():
         if FLAGS[name].value != FLAGS[name].default:
             warnings.warn(f"--{name}={FLAGS[name].value} has no effect with --{cause}", Hint, stacklevel=2)
+
+
+def hint_at_stages_that_never_come(training_config):
+    """Warns of a stage of the training that begins after its last epoch."""
+    for name, stage in (
+        ("one_sample_epochs", f"--objective_samples={training_config.objective_samples}"),
+        ("shift_epochs", "images that are not moved"),
+    ):
+        if (first := getattr(training_config, name)) >= training_config.epochs:
+            said = f"--{name}={first} leaves no epoch for {stage}: --epochs={training_config.epochs}"
+            warnings.warn(said, Hint, stacklevel=2)
 
 
 def recorded_flags():

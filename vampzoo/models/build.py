@@ -145,7 +145,7 @@ def _topdown_hvae(config, prior, seeds):
     decoder_units = [units] * DECODERS.index(config.decoder)  # none, one or two gated layers
     return TopDownHVAE(
         q_top=networks.mlp_image_encoder(shape, units, size, next(seeds), name="q_top"),
-        q_features=networks.mlp_image_features(shape, units, next(seeds), name="q_features"),
+        q_features=networks.mlp_image_features(shape, units, next(seeds), name="q_features") if below else None,
         q_layers=q_layers * times,
         p_layers=p_layers * times,
         state_maps=state_maps[:1] + state_maps[1:] * times,

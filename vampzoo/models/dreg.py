@@ -56,6 +56,7 @@ class _GatedNoise:
         self.noise = noise  # [B k, M]
         self._gate = gate
         self._scale = self._draws = None
+        self.log_q = None  # [B k], as the model has it
 
     def __tf_tensor__(self, dtype=None, name=None):
         raise InvalidValue(
@@ -67,7 +68,8 @@ class _GatedNoise:
         """As `DiagonalGaussian.reparameterize`."""
         self._scale = q.stddev()
         self._draws, log_q = q.reparameterize(self.noise)  # [B k, M], [B k]
-        return self._gate(self._draws), self._gate(log_q)
+        self.log_q = self._gate(log_q)
+        return self._gate(self._draws), self.log_q
 
     def along(self, slope):
         """dl/dz z, [B k], with the gradient of z alone: `slope` [B k, M] is dl/dnoise, which is dl/dz sigma.
@@ -82,7 +84,7 @@ def losses_and_terms(terms_of, noise, beta):
 
     Args:
         terms_of: a function noise -> `vampzoo.objectives.ElboTerms` of [B, k], whose draws all come from
-            `DiagonalGaussian.reparameterize`. It is called once.
+            `DiagonalGaussian.reparameterize`, and with them ln q(z|x). It is called once.
         noise: {layer: [B k, M]}.
         beta: weight of the rate in each log-weight.
 
@@ -90,7 +92,8 @@ def losses_and_terms(terms_of, noise, beta):
         Losses [B], and the terms, whose values alone are meant.
 
     Raises:
-        InvalidValue: if the terms have draws of another kind.
+        InvalidValue: if the terms have draws of another kind, or ln q(z|x) from elsewhere: by `q.log_prob(z)`, say, whose
+            gradient has a score function that the gate would not stop.
     """
     gate = _Gate()
     with tf.GradientTape() as tape:
@@ -99,7 +102,14 @@ def losses_and_terms(terms_of, noise, beta):
         terms = terms_of(draws)
         log_weights = -objectives.beta_elbo_loss(terms, beta)  # l [B, k]
     with gate.opened():
-        slopes = tape.gradient(log_weights, noise, unconnected_gradients="zero")  # {layer: [B k, M]}
+        log_qs = {name: t.log_q for name, t in draws.items()}
+        slopes, used = tape.gradient(log_weights, (noise, log_qs))  # {layer: [B k, M]}, {layer: [B k]}
+    for name, slope in used.items():
+        if slope is None:
+            raise InvalidValue(
+                f'objective="dreg" needs ln q({name}) as DiagonalGaussian.reparameterize gives it beside the draw, and this '
+                "model has it from elsewhere (q.log_prob(z)?) or leaves it out: then its gradient is another"
+            )
     shares = tf.stop_gradient(tf.nn.softmax(log_weights, axis=1))  # v [B, k]
     along = tf.add_n([draws[name].along(slope) for name, slope in slopes.items()])  # [B k]
     along = tf.reshape(along, tf.shape(shares))  # [B, k]

@@ -391,7 +391,7 @@ def checked_images(x, image_shape, likelihood, dynamic):
         if likelihood == "bernoulli" and not dynamic:
             advice = (
                 "grey values have no likelihood under a Bernoulli: compile(..., dynamic=True) draws 0 and 1 with these "
-                'probabilities anew at each use, x > 0.5 does so once; likelihood="discretized_logistic" models grey values'
+                "probabilities anew at each use, x > 0.5 does so once; the likelihood discretized_logistic models greys"
             )
             checks[advice] = tf.reduce_all((x == 0) | (x == 1))
     assertions = [tf.debugging.Assert(ok, [f"{_MARK}{message}"]) for message, ok in checks.items()]

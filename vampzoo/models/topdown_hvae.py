@@ -47,7 +47,7 @@ class TopDownHVAE(LatentVariableModel):
 
     Args:
         q_top: x [B, H, W, C] -> [mean, log_var] of q(z_L|x), each [B, M].
-        q_features: x [B, H, W, C] -> features [B, F], for all layers below the top.
+        q_features: x [B, H, W, C] -> features [B, F], for all layers below the top; None if there are none.
         q_layers: L - 1 networks (features [B, F], state [B, S]) -> [mean, log_var] of q(z_l|x, s_l).
         p_layers: L - 1 networks state [B, S] -> [mean, log_var] of p(z_l|s_l).
         state_maps: L networks z_l [B, M] -> its share of the states below it, [B, S].
@@ -61,7 +61,7 @@ class TopDownHVAE(LatentVariableModel):
     """
 
     def __init__(
-        self, *, q_top, q_features, q_layers, p_layers, state_maps, p_x, prior, likelihood, name="topdown_hvae"
+        self, *, q_top, q_layers, p_layers, state_maps, p_x, prior, likelihood, q_features=None, name="topdown_hvae"
     ):
         if not len(q_layers) == len(p_layers) == len(state_maps) - 1:
             raise InvalidValue(
@@ -69,8 +69,11 @@ class TopDownHVAE(LatentVariableModel):
             )
         top = len(state_maps)
         sizes = [num_latents("q_top", q_top), *(num_latents("q_layers", network) for network in q_layers)]
+        if (q_features is None) != (not q_layers):
+            raise InvalidValue("q_features is for the layers below the top: give it if there are any, and only then")
+        features = [q_features] if q_layers else []
         check_built(
-            q_top=q_top, q_features=q_features, q_layers=q_layers, p_layers=p_layers, state_maps=state_maps, p_x=p_x
+            q_top=q_top, q_features=features, q_layers=q_layers, p_layers=p_layers, state_maps=state_maps, p_x=p_x
         )
         super().__init__(
             latent_sizes={f"z{top - i}": size for i, size in enumerate(sizes)},
@@ -131,7 +134,7 @@ class TopDownHVAE(LatentVariableModel):
     def networks(self):
         return {
             "q_top": self.q_top_network,
-            "q_features": self.q_features,
+            **({"q_features": self.q_features} if self.q_networks else {}),
             "q_layers": list(self.q_networks),
             "p_layers": list(self.p_networks),
             "state_maps": list(self.state_maps),
@@ -150,10 +153,9 @@ class TopDownHVAE(LatentVariableModel):
         z, log_q = q.reparameterize(noise[top])  # [B k, M], [B k]
         rates = {top: log_q - log_prob_of_draws(self.p_top(prior_parameters), q, z)}
         state = self.add_to_state(None, self.num_layers, z, training)  # [B k, S]
-        features = self.q_features(
-            x, training=training
-        )  # [B, F]: what depends on x alone is not computed for each sample
-        if features.shape[0] is None:  # layers repeat rows of a number that they know
+        # [B, F]: what depends on x alone is not computed for each sample.
+        features = self.q_features(x, training=training) if self.q_networks else None
+        if self.q_networks and features.shape[0] is None:  # layers repeat rows of a number that they know
             features = repeat_rows(features, num_samples)  # [B k, F]
         for layer in range(self.num_layers - 1, 0, -1):
             z, log_q = self.q_z(layer, features, state, training).reparameterize(noise[f"z{layer}"])  # [B k, M], [B k]
@@ -165,7 +167,7 @@ class TopDownHVAE(LatentVariableModel):
         )
 
     def posterior(self, x, noise=None):
-        features = self.q_features(x)  # [B, F]
+        features = self.q_features(x) if self.q_networks else None  # [B, F]
         result, state = {}, None
         for layer in range(self.num_layers, 0, -1):
             name = f"z{layer}"

@@ -6,10 +6,9 @@ import pathlib
 import numpy as np
 
 from vampzoo import datasets, evaluation
-from vampzoo.config import MODEL_TITLES
+from vampzoo.config import MODEL_TITLES, SELECTION_TITLES
 from vampzoo.paper import cells, records, tables
 from vampzoo.paper import results as paper
-from vampzoo.zoo import card
 
 MODELS = ("vae", "hvae", "conv_hvae", "pixel_hvae")  # the columns of Table 1
 ORDER = (
@@ -257,9 +256,8 @@ def tightness(presets):
         "## How tight these numbers are",
         "Importance sampling with the encoder's draws (S = 5,000; of the glyphs 1,000) is a lower bound, and by how much "
         "depends on the encoder. With the proposal refined for each image the same models are worth more; only the plain "
-        "figure may be held against the paper's, and of a preset called best it is that of another recipe than the paper's. "
-        "[docs/likelihoods.md](docs/likelihoods.md) has the differences with their errors, ten times the samples and "
-        "annealing.",
+        "figure may be held against the paper's. [docs/likelihoods.md](docs/likelihoods.md) has the differences with their "
+        "errors, ten times the samples and annealing.",
         "\n".join(lines),
     ]
 
@@ -313,7 +311,7 @@ def _best_validation(how, end):
     """What a run's epoch was chosen by: its validation ELBO, or what else it says."""
     selection = how.get("selection", "elbo")
     value = f"{end[f'validation_{selection}']:.2f}"
-    return value if selection == "elbo" else f"{value} ({card.SELECTIONS[selection]})"
+    return value if selection == "elbo" else f"{value} ({SELECTION_TITLES[selection]})"
 
 
 def learning_rates(chosen):

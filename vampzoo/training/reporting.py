@@ -9,6 +9,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from vampzoo import figures
+from vampzoo.config import SELECTION_TITLES
 from vampzoo.evaluation import components
 from vampzoo.training.run_folder import RunFolderError
 
@@ -55,13 +56,18 @@ class Progress:
 
     def epoch(self, row, force=False):
         """Shows a row of the history."""
-        best = next(value for name, value in row.items() if name.startswith("best_"))
+        best_name, best = next((name, value) for name, value in row.items() if name.startswith("best_"))
+        selected = row[best_name.removeprefix("best_")]  # what the best epoch is chosen by
+        by_elbo = best_name == "best_validation_elbo"
+        validation = ("" if by_elbo else f"val elbo {row['validation_elbo']:.2f} ") + (
+            f"{'val' if by_elbo else 'bound'} {selected:.2f} best {best:.2f}"
+        )
         rates = " ".join(f"{name} {value:.1f}" for name, value in row.items() if name.startswith("rate_"))
         text = (
-            f"elbo {row['elbo']:.2f} val {row['validation_elbo']:.2f} best {best:.2f} | distortion "
+            f"elbo {row['elbo']:.2f} {validation} | distortion "
             f"{row['distortion']:.1f} {rates} beta {row['beta']:.2f} | {row['images_per_second']:.0f} images/s"
         )
-        brief = f"elbo {row['elbo']:.1f} val {row['validation_elbo']:.1f} best {best:.1f}"
+        brief = f"elbo {row['elbo']:.1f} val {selected:.1f} best {best:.1f}"
         self._bar.set_postfix_str(text if shutil.get_terminal_size().columns >= WIDE else brief)
         now = time.monotonic()
         force = force or row["epoch"] == self._epochs
@@ -91,7 +97,7 @@ class TensorBoard:
         model: the model whose samples are shown.
         validation: [N, H, W, C], of which the first images are reconstructed.
         seed: integer; every grid uses the same draws, so that they can be compared.
-        settings: {name: value} of the model and its training, for the page HPARAMS.
+        settings: {name: value} of the model and its training, with `selection`, for the page HPARAMS; None: no page.
 
     Raises:
         RunFolderError: if the events cannot be written.
@@ -174,19 +180,20 @@ def split_row(row):
     return parts
 
 
-# What TensorBoard's table of runs shows of each: (tag, folder, title).
-TABLE = (
-    ("best_elbo", "validation", "best validation ELBO"),
-    ("elbo", "test", "test ELBO"),
-    ("log_likelihood", "test", "test log-likelihood"),
-)
+def table(selection):
+    """What TensorBoard's table of runs shows of each: (tag, folder, title)."""
+    return (
+        (f"best_{selection}", "validation", f"best validation {SELECTION_TITLES[selection]}"),
+        ("elbo", "test", "test ELBO"),
+        ("log_likelihood", "test", "test log-likelihood"),
+    )
 
 
 def write_settings(settings):
     """Writes settings for TensorBoard's page HPARAMS to the writer that is the default.
 
     Args:
-        settings: {name: value}.
+        settings: {name: value}, with `selection`.
     """
     try:
         from tensorboard.plugins.hparams import api
@@ -195,7 +202,7 @@ def write_settings(settings):
     plain = {
         name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()
     }
-    metrics = [api.Metric(tag, group=folder, display_name=title) for tag, folder, title in TABLE]
+    metrics = [api.Metric(tag, group=folder, display_name=title) for tag, folder, title in table(settings["selection"])]
     api.hparams_config(hparams=[api.HParam(name) for name in plain], metrics=metrics)
     api.hparams(plain)
 

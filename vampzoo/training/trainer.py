@@ -115,7 +115,7 @@ class Trainer:
             map_rows=self.map_rows,
             num_samples=config.selection_samples,
         )
-        self.early_stopping = EarlyStopping(config.patience, config.warmup_epochs)
+        self.early_stopping = EarlyStopping(config.patience, config.first_epochs)
         self.position = Position(len(self.steps.metric_names))
         self.checkpoints = self._create_checkpoints()
         self._signals = DeferredSignals()

@@ -9,7 +9,7 @@ import math
 import re
 
 from vampzoo import datasets
-from vampzoo.config import MODEL_TITLES, TrainingConfig
+from vampzoo.config import MODEL_TITLES, SELECTION_TITLES, TrainingConfig
 from vampzoo.errors import InvalidValue
 from vampzoo.zoo import preset_folder
 
@@ -21,11 +21,10 @@ PRIOR_DESCRIPTIONS = {
 }
 UNKNOWN_LICENSE = "unknown"
 _LICENSE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-SELECTIONS = {"elbo": "ELBO", "importance_bound": "importance-weighted bound"}
 
 
 def selected_by(config):
-    """What the best epoch was chosen by, a key of `SELECTIONS`; its column of history.csv is validation_<key>."""
+    """What the best epoch was chosen by, one of `vampzoo.config.SELECTIONS`: in history.csv validation_<selection>."""
     return config["training"].get("selection", "elbo")
 
 
@@ -197,9 +196,9 @@ def _training(metrics, config):
     # The one dataset that has no place of its own: vampzoo.export leaves the path out, which is of one machine.
     own_data = " --data_file=YOUR.npz" if metrics["dataset"] == "npz" else ""
     return (
-        _departures(config["training"])
+        _departures(config["training"], training["epochs"])
         + f"{training['epochs']} epochs; the weights are those after epoch {training['best_epoch']}, which had the best "
-        f"{SELECTIONS[training['selection']]} of the validation images ({training['best_validation']:.2f} nats)."
+        f"{SELECTION_TITLES[training['selection']]} of the validation images ({training['best_validation']:.2f} nats)."
         + _unfinished(training, config["training"])
         + " To repeat it, from the folder that holds this one (give `--data_dir` and `--manual_dir` if the data is not in "
         "TFDS's own folder):\n\n```\npython -m vampzoo.train "
@@ -220,8 +219,8 @@ def _unfinished(training, how):
 PAPER_LEARNING_RATES = (1e-4, 5e-4)  # the grid of section 5.1
 
 
-def _departures(training):
-    """What the paper's models were not trained with."""
+def _departures(training, epochs):
+    """What the paper's models were not trained with, in as many epochs as there were."""
     usual, used = TrainingConfig(), []
     for name, text in (
         ("batch_size", "batches of {}"),
@@ -234,15 +233,23 @@ def _departures(training):
     if falling or rate not in PAPER_LEARNING_RATES:
         used.append(f"learning rate {rate:g}" + (f" falling to 0 over {falling} epochs" if falling else ""))
     if (objective := training.get("objective", "elbo")) != "elbo":
-        after = f" after {first} epochs of one" if (first := training.get("one_sample_epochs")) else ""
+        first, count = training.get("one_sample_epochs", 0), training["objective_samples"]
+        after = f" after {first} epochs of one" if first else ""
         gradient = " with doubly reparameterised gradients" if objective == "dreg" else ""
-        count = training["objective_samples"]
-        used.append(f"importance-weighted objective of {count} sample{'s' * (count > 1)}{after}{gradient}")
+        if first < epochs:
+            used.append(f"importance-weighted objective of {count} sample{'s' * (count > 1)}{after}{gradient}")
+        elif gradient:  # with one sample there is no other bound than the ELBO
+            used.append(f"the ELBO{gradient}")
+    elif (count := training.get("objective_samples", 1)) > 1 and training.get("one_sample_epochs", 0) < epochs:
+        used.append(f"the mean ELBO of {count} samples")
     names = ("weight_decay", "ema_momentum", "q_dropout", "p_dropout")
     used += [f"{name} {training[name]:g}" for name in names if training.get(name)]
     if pixels := training.get("shift_pixels"):
-        when = f" in the first {first} epochs" if (first := training.get("shift_epochs")) else ""
+        first = training.get("shift_epochs", 0)
+        when = f" in the first {first} epochs" if 0 < first < epochs else ""
         used.append(f"training images moved by up to {pixels} pixel{'s' * (pixels > 1)}{when}")
+    if (precision := training.get("mixed_precision", "none")) != "none":
+        used.append(f"networks that compute in {precision}")
     if training.get("optimizer") == "adam":
         used.append("Adam on gradients that are not normalised")
     return f"Not as in the paper: {', '.join(used)}. " if used else ""

@@ -13,7 +13,8 @@ Signatures (images are float32 in [0, 1]; a seed is an int32 pair: [s, 0] is the
     log_likelihood    images, num_samples, seed [2] -> log_likelihood [B], nats
     pseudo_inputs                                   -> pseudo_inputs [K, H, W, C]; VampPriors
 
-A model with one stochastic layer says z where this says z2, and has no z1. Every request is checked inside the graph, before
+A model with one stochastic layer says z where this says z2, and has no z1; one of L layers has them all, zL, ..., z1, and
+decode takes zL. Every request is checked inside the graph, before
 anything of its size is allocated: B and n are at least 1 and at most `MAX_IMAGES` and `MAX_SAMPLES`, num_samples at most
 `MAX_IMPORTANCE_SAMPLES` and B times num_samples at most `max_draws` of the model, components exist, images have the model's
 shape and lie in [0, 1], latents are finite and at most `MAX_LATENT`. What fails a check gets INVALID_ARGUMENT.
