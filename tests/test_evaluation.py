@@ -169,7 +169,7 @@ def test_grey_images_have_no_likelihood_under_a_bernoulli(model, images):
         evaluation.active_units(model, 255 * images)
 
 
-@pytest.mark.parametrize("num_samples", [0, -3, 2**31, 1.5])
+@pytest.mark.parametrize("num_samples", [0, -3, 2**31, 1.5, np.inf])
 def test_numbers_of_samples(model, images, num_samples):
     for function in (evaluation.evaluate, evaluation.importance_estimates, tightness.refined_estimates):
         with pytest.raises(InvalidValue, match="num_samples m"):

@@ -183,7 +183,7 @@ MAX_IMPORTANCE_SAMPLES = 2**31 - 1  # counted in int32
 
 def check_num_samples(num_samples, name="num_samples"):
     """Raises InvalidValue, which calls it `name`, if that is no number of importance samples."""
-    if int(num_samples) != num_samples:
+    if not float(num_samples).is_integer():
         raise InvalidValue(f"{name} must be an integer, got {num_samples}")
     if num_samples < 1:
         raise InvalidValue(f"{name} must be at least 1, got {num_samples}")

@@ -11,6 +11,7 @@ the layer: the very same encoder serves q(z|x) and the prior, and a saved prior 
 """
 
 import math
+import numbers
 from typing import NamedTuple
 
 import keras
@@ -166,7 +167,7 @@ class VampPrior(MixturePrior):
             at the start, each as likely as the others (`set_covariates` gives others).
 
     Raises:
-        InvalidValue: for K < 1, a shape or covariates that are no tuple, a normal that is none, bounds that are no range,
+        InvalidValue: for K < 1, a number in place of a shape or of covariates, a normal that is none, bounds that are no range,
             or covariates without categories.
     """
 
@@ -186,7 +187,7 @@ class VampPrior(MixturePrior):
     ):
         super().__init__(num_components, weighted, **kwargs)
         for name, value in (("input_shape", input_shape), ("covariates", covariates)):
-            if not isinstance(value, list | tuple):
+            if isinstance(value, numbers.Integral):
                 raise InvalidValue(f"{name} must be a tuple of integers, such as ({value},), got {value!r}")
         if not (math.isfinite(mean) and 0 <= stddev < math.inf):
             raise InvalidValue(f"mean and stddev must be finite, and stddev not negative; got {mean} and {stddev}")
