@@ -266,6 +266,14 @@ def test_lists_that_do_not_fit(topdown):
         )
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_features_are_for_the_layers_below_the_top(topdown, layers):
+    networks = topdown(layers=layers).networks()
+    networks["q_features"] = None if layers == 2 else networks["q_top"]
+    with pytest.raises(ValueError, match="give it if there are any, and only then"):
+        models.TopDownHVAE(**networks, prior=priors.StandardNormal(2), likelihood="bernoulli")
+
+
 @pytest.mark.parametrize("layers", [6, 100])
 def test_no_two_layers_start_alike(layers):
     model = models.create(ModelConfig(**{**SIZES, "layers": layers, "image_shape": (4, 5, 1), "hidden_units": 8}))

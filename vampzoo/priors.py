@@ -167,8 +167,8 @@ class VampPrior(MixturePrior):
             at the start, each as likely as the others (`set_covariates` gives others).
 
     Raises:
-        InvalidValue: for K < 1, a number in place of a shape or of covariates, a normal that is none, bounds that are no range,
-            or covariates without categories.
+        InvalidValue: for K < 1, a number in place of a shape or of covariates, a normal that is none, bounds that are no
+            range, or covariates without categories.
     """
 
     def __init__(
