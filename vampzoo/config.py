@@ -128,26 +128,23 @@ class ModelConfig:
         Returns:
             A dictionary from names of fields to what makes them so: "model=vae", "prior=standard".
         """
-        topdown = (
-            "layers",
-            "latent_size",
-            "state_size",
-            "layer_units",
-            "layer_head_scale",
-            "state_maps",
-            "shared_layers",
-        )
-        of_model = {"vae": ("z1_size",), "topdown_hvae": ("z1_size", "z2_size")}.get(self.model, ())
-        below_the_top = {}
-        if self.model != "topdown_hvae":
-            of_model = (*of_model, *topdown, "decoder")
-        elif self.layers == 1:
-            below_the_top = dict.fromkeys(("layer_units", "layer_head_scale", "shared_layers"), "layers=1")
-        of_prior = () if self.prior == "vampprior" else ("pseudo_inputs_mean", "pseudo_inputs_stddev")
+        model, prior = f"model={self.model}", f"prior={self.prior}"
+        below_the_top = ("layer_units", "layer_head_scale", "shared_layers")
+        unused = {}
+        if self.model == "topdown_hvae":
+            unused |= dict.fromkeys(("z1_size", "z2_size"), model)
+            if self.layers == 1:
+                unused |= dict.fromkeys(below_the_top, "layers=1")
+        else:
+            topdown = ("layers", "latent_size", "state_size", "state_maps", "decoder", *below_the_top)
+            unused |= dict.fromkeys(topdown, model)
+            if self.model == "vae":
+                unused["z1_size"] = model
+        if self.prior != "vampprior":
+            unused |= dict.fromkeys(("pseudo_inputs_mean", "pseudo_inputs_stddev"), prior)
         if self.prior == "standard":
-            of_prior = ("num_components", *of_prior)
-        of_model = dict.fromkeys(of_model, f"model={self.model}") | below_the_top
-        return of_model | dict.fromkeys(of_prior, f"prior={self.prior}")
+            unused["num_components"] = prior
+        return unused
 
     def least_weights(self):
         """A number of weights below that of the model: dense layers and pseudo-inputs alone, some of them."""

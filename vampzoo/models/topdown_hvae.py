@@ -110,6 +110,10 @@ class TopDownHVAE(LatentVariableModel):
         """q(z_L|x); each image's row k times for k samples."""
         return DiagonalGaussian(*(repeat_rows(t, num_samples) for t in self.q_top_network(x, training=training)))
 
+    def _features(self, x, training=False):
+        """What the layers below the top hear of x, [B, F]; None if there are none."""
+        return self.q_features(x, training=training) if self.q_networks else None
+
     def q_z(self, layer, features, state, training=False):
         """q(z_l|x, s_l) for l < L, from features [B, F] of x and s_l [B k, S], in which an image has k rows."""
         network = self.q_networks[self.num_layers - 1 - layer]
@@ -153,9 +157,8 @@ class TopDownHVAE(LatentVariableModel):
         z, log_q = q.reparameterize(noise[top])  # [B k, M], [B k]
         rates = {top: log_q - log_prob_of_draws(self.p_top(prior_parameters), q, z)}
         state = self.add_to_state(None, self.num_layers, z, training)  # [B k, S]
-        # [B, F]: what depends on x alone is not computed for each sample.
-        features = self.q_features(x, training=training) if self.q_networks else None
-        if self.q_networks and features.shape[0] is None:  # layers repeat rows of a number that they know
+        features = self._features(x, training)  # [B, F]: what depends on x alone is not computed for each sample
+        if features is not None and features.shape[0] is None:  # layers repeat rows of a number that they know
             features = repeat_rows(features, num_samples)  # [B k, F]
         for layer in range(self.num_layers - 1, 0, -1):
             z, log_q = self.q_z(layer, features, state, training).reparameterize(noise[f"z{layer}"])  # [B k, M], [B k]
@@ -167,7 +170,7 @@ class TopDownHVAE(LatentVariableModel):
         )
 
     def posterior(self, x, noise=None):
-        features = self.q_features(x) if self.q_networks else None  # [B, F]
+        features = self._features(x)  # [B, F]
         result, state = {}, None
         for layer in range(self.num_layers, 0, -1):
             name = f"z{layer}"

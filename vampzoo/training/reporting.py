@@ -57,14 +57,14 @@ class Progress:
     def epoch(self, row, force=False):
         """Shows a row of the history."""
         best_name, best = next((name, value) for name, value in row.items() if name.startswith("best_"))
-        selected = row[best_name.removeprefix("best_")]  # what the best epoch is chosen by
-        by_elbo = best_name == "best_validation_elbo"
-        validation = ("" if by_elbo else f"val elbo {row['validation_elbo']:.2f} ") + (
-            f"{'val' if by_elbo else 'bound'} {selected:.2f} best {best:.2f}"
-        )
+        selection = best_name.removeprefix("best_")  # what the best epoch is chosen by
+        selected = row[selection]
+        validation = f"val {selected:.2f}"
+        if selection != "validation_elbo":
+            validation = f"val elbo {row['validation_elbo']:.2f} bound {selected:.2f}"
         rates = " ".join(f"{name} {value:.1f}" for name, value in row.items() if name.startswith("rate_"))
         text = (
-            f"elbo {row['elbo']:.2f} {validation} | distortion "
+            f"elbo {row['elbo']:.2f} {validation} best {best:.2f} | distortion "
             f"{row['distortion']:.1f} {rates} beta {row['beta']:.2f} | {row['images_per_second']:.0f} images/s"
         )
         brief = f"elbo {row['elbo']:.1f} val {selected:.1f} best {best:.1f}"
