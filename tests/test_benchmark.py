@@ -29,6 +29,25 @@ def test_operations_of_the_papers_models(fields, gflop):
     assert flops.training_step(models.create(ModelConfig(**fields)), 100) / 1e9 == pytest.approx(gflop, abs=0.01)
 
 
+def test_operations_of_a_pixel_decoder_by_hand(tiny_model):
+    fields = {
+        "model": "topdown_hvae",
+        "prior": "standard",
+        "image_shape": (8, 4, 2),
+        "hidden_units": 6,
+        "state_size": 5,
+    }
+    plain, pixel = (
+        tiny_model(**fields, decoder=decoder, pixel_units=3, pixel_layers=2) for decoder in ("gated", "pixel")
+    )
+    blocks, window, of_block, b = 2, 7 * 12 * 2, 16 * 3, 7
+    first = 2 * blocks * window * of_block
+    others = 2 * blocks * of_block * (of_block + 16 * 2)
+    context = 2 * 6 * blocks * 3
+    assert flops.training_step(pixel, b) == flops.training_step(plain, b) + b * (3 * (others + context) + 2 * first)
+    assert flops.importance_sample(pixel) == flops.importance_sample(plain) + others + context
+
+
 def test_operations_of_a_vae_by_hand(tiny_model, tiny_config):
     c = tiny_config()
     d, u, m, k, b = 20, c.hidden_units, c.z2_size, c.num_components, 7

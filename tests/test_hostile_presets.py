@@ -524,6 +524,12 @@ HUGE = {
     "latents of each layer": {"model": "topdown_hvae", "latent_size": 10**12},
     "state": {"model": "topdown_hvae", "state_size": 10**12},
     "units of each layer": {"model": "topdown_hvae", "layer_units": 10**12},
+    "units of each pixel": {
+        "model": "topdown_hvae",
+        "decoder": "pixel",
+        "image_shape": (8, 8, 1),
+        "pixel_units": 10**12,
+    },
     "images": {"image_shape": (10**6, 10**6, 3)},
     "channels": {"image_shape": (8, 8, 10**12)},
 }
@@ -547,6 +553,7 @@ def test_least_weights_are_fewer_than_there_are():
         {"model": "topdown_hvae"},
         {"model": "topdown_hvae", "shared_layers": True, "decoder": "gated"},
         {"model": "topdown_hvae", "layers": 1, "prior": "standard"},
+        {"model": "topdown_hvae", "decoder": "pixel", "pixel_units": 20, "pixel_layers": 3},
     ):
         config = ModelConfig(**{"image_shape": (12, 8, 1), "num_components": 7, "hidden_units": 50, **fields})
         assert config.least_weights() <= models.create(config).count_params(), fields

@@ -26,6 +26,7 @@ def same(a, b, x):
         {"model": "conv_hvae", "prior": "vampprior_data"},
         {"model": "pixel_hvae"},
         {"model": "topdown_hvae", "layers": 3},
+        {"model": "topdown_hvae", "decoder": "pixel"},
     ],
     ids=lambda fields: fields["model"],
 )
@@ -42,9 +43,10 @@ def test_models_of_the_zoo(tiny_model, tmp_path, fields):
     np.testing.assert_array_equal(*(m.log_likelihood(x, 5, jit_compile=False) for m in (model, loaded)))
 
 
-def test_a_pixel_model_of_mixed_precision_is_loaded_under_another_policy(tmp_path):
+@pytest.mark.parametrize("fields", [{"model": "pixel_hvae"}, {"model": "topdown_hvae", "decoder": "pixel"}])
+def test_a_pixel_model_of_mixed_precision_is_loaded_under_another_policy(tmp_path, fields):
     with compute_dtype("bfloat16"):
-        model = models.create(ModelConfig(model="pixel_hvae", image_shape=SHAPE, num_components=3, hidden_units=4))
+        model = models.create(ModelConfig(**fields, image_shape=SHAPE, num_components=3, hidden_units=4))
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     x = np.random.default_rng(0).integers(0, 2, (3, *SHAPE)).astype(np.float32)

@@ -22,7 +22,7 @@ PRIOR_TITLES = {
     "vampprior_data": "VampPrior, data",
 }
 NUM_COMPONENTS = 500  # K in most of the paper's experiments
-DECODERS = ("linear", "gated", "deep")
+DECODERS = ("linear", "gated", "deep", "pixel")
 STATE_MAPS = ("linear", "gated")
 MAX_LAYERS = 100
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
@@ -55,7 +55,9 @@ class ModelConfig:
         layer_head_scale: the initial weights of the heads below the top, as a multiple of the usual ones.
         state_maps: one of `STATE_MAPS`: what a layer adds to the state is affine in its latents, or one gated layer of them.
         shared_layers: whether the layers below the top share their weights.
-        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer, or two.
+        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer, or two; "pixel" for one gated layer, to the
+            output of which is added what the pixels before a pixel say of it.
+        pixel_units, pixel_layers: F units for each pixel in each of the hidden layers of a pixel decoder.
         pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
 
     Raises:
@@ -79,6 +81,8 @@ class ModelConfig:
     state_maps: str = "linear"
     shared_layers: bool = False
     decoder: str = "linear"
+    pixel_units: int = 8
+    pixel_layers: int = 2
     pseudo_inputs_mean: float = 0.5
     pseudo_inputs_stddev: float = 0.02
 
@@ -96,11 +100,13 @@ class ModelConfig:
             if value not in valid:
                 raise InvalidValue(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
         sizes = ("hidden_units", "z1_size", "z2_size", "layers", "latent_size", "state_size", "layer_units")
+        sizes += ("pixel_units", "pixel_layers")
         for field in ("num_components", *sizes):
             if not isinstance(getattr(self, field), int) or getattr(self, field) < 1:
                 raise InvalidValue(f"{field} must be a positive integer, got {getattr(self, field)!r}")
-        if self.layers > MAX_LAYERS:
-            raise InvalidValue(f"layers must be at most {MAX_LAYERS}, got {self.layers}")
+        for field in ("layers", "pixel_layers"):
+            if getattr(self, field) > MAX_LAYERS:
+                raise InvalidValue(f"{field} must be at most {MAX_LAYERS}, got {getattr(self, field)}")
         if not 0 < self.layer_head_scale < math.inf:
             raise InvalidValue(f"layer_head_scale must be positive and finite, got {self.layer_head_scale}")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
@@ -130,13 +136,16 @@ class ModelConfig:
         """
         model, prior = f"model={self.model}", f"prior={self.prior}"
         below_the_top = ("layer_units", "layer_head_scale", "shared_layers")
+        of_pixels = ("pixel_units", "pixel_layers")
         unused = {}
         if self.model == "topdown_hvae":
+            if self.decoder != "pixel":
+                unused |= dict.fromkeys(of_pixels, f"decoder={self.decoder}")
             unused |= dict.fromkeys(("z1_size", "z2_size"), model)
             if self.layers == 1:
                 unused |= dict.fromkeys(below_the_top, "layers=1")
         else:
-            topdown = ("layers", "latent_size", "state_size", "state_maps", "decoder", *below_the_top)
+            topdown = ("layers", "latent_size", "state_size", "state_maps", "decoder", *of_pixels, *below_the_top)
             unused |= dict.fromkeys(topdown, model)
             if self.model == "vae":
                 unused["z1_size"] = model
@@ -154,6 +163,8 @@ class ModelConfig:
             layer = self.layer_units * (units + 2 * self.state_size + latents)  # of q(z_l|x, s_l) and p(z_l|s_l)
             below = min(self.layers - 1, 1) if self.shared_layers else self.layers - 1
             dense = units * (units + latents + 2 * pixels) + below * layer + self.state_size * latents
+            if self.decoder == "pixel":
+                dense += units * self.pixel_units + (self.pixel_layers - 1) * (16 * self.pixel_units) ** 2
         elif self.model == "pixel_hvae":
             dense = units * (latents + self.z1_size)
         else:

@@ -93,9 +93,13 @@ flags.DEFINE_enum(
     "decoder",
     _ARCHITECTURE.decoder,
     config.DECODERS,
-    "p(x|state) of --model=topdown_hvae: affine, or with one gated layer, or two",
+    "p(x|state) of --model=topdown_hvae: affine, or with one gated layer, or two; pixel: of a pixel given those before it",
     module_name=_MODEL,
 )
+flags.DEFINE_integer(
+    "pixel_units", _ARCHITECTURE.pixel_units, "units for each pixel in a layer of --decoder=pixel", module_name=_MODEL
+)
+flags.DEFINE_integer("pixel_layers", _ARCHITECTURE.pixel_layers, "hidden layers of --decoder=pixel", module_name=_MODEL)
 flags.DEFINE_float(
     "pseudo_inputs_mean", None, "mean of the initial pseudo-inputs (default: the dataset's)", module_name=_MODEL
 )

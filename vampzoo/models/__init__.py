@@ -7,7 +7,18 @@ from vampzoo.models.build import create
 from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.pixel_hvae import PixelHVAE
+from vampzoo.models.pixel_topdown_hvae import PixelTopDownHVAE
 from vampzoo.models.topdown_hvae import TopDownHVAE
 from vampzoo.models.vae import VAE
 
-__all__ = ["HVAE", "VAE", "DeepVAE", "LatentVariableModel", "ModelConfig", "PixelHVAE", "TopDownHVAE", "create"]
+__all__ = [
+    "HVAE",
+    "VAE",
+    "DeepVAE",
+    "LatentVariableModel",
+    "ModelConfig",
+    "PixelHVAE",
+    "PixelTopDownHVAE",
+    "TopDownHVAE",
+    "create",
+]

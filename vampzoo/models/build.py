@@ -3,10 +3,10 @@
 import itertools
 
 from vampzoo import memory, networks, priors
-from vampzoo.config import DECODERS
 from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.pixel_hvae import PixelHVAE
+from vampzoo.models.pixel_topdown_hvae import PixelTopDownHVAE
 from vampzoo.models.topdown_hvae import TopDownHVAE
 from vampzoo.models.vae import VAE
 
@@ -23,11 +23,13 @@ def create(config, seed=0):
 
     Raises:
         TooLarge: if its weights do not fit into the memory.
-        InvalidValue: for images of a height or width that the model's strides do not divide (conv_hvae, pixel_hvae: by 4).
+        InvalidValue: for images of a height or width that the model's strides or blocks do not divide (conv_hvae, pixel_hvae
+            and decoder="pixel": by 4).
     """
     of_latents = ("z1_size", "z2_size")
     if config.model == "topdown_hvae":
         of_latents = ("layers", "latent_size", "state_size", "layer_units")
+        of_latents += ("pixel_units", "pixel_layers") if config.decoder == "pixel" else ()
     fields = ("num_components", "hidden_units", *of_latents, "image_shape")
     sizes = ", ".join(f"{field}={getattr(config, field)}" for field in fields)
     memory.check(4 * config.least_weights(), f"the weights of a model with {sizes}")
@@ -102,7 +104,7 @@ def _pixel_hvae(config, prior, seeds):
 
 
 def _conv_importance_chunk(image_shape):
-    """Samples evaluated at once by convolutional decoders: 250 of 28x28 pixels."""
+    """Samples evaluated at once by decoders with many units for each pixel: 250 of 28x28 pixels."""
     return max(1, 250 * 28 * 28 // (image_shape[0] * image_shape[1]))
 
 
@@ -142,17 +144,33 @@ def _topdown_hvae(config, prior, seeds):
     q_layers = networks.topdown_encoders(num, units, state_size, layer_units, size, next(seeds), scale)
     p_layers = networks.topdown_priors(num, state_size, layer_units, size, next(seeds), scale)
     state_maps = networks.state_maps(1 + num, config.layers * size, size, state_size, next(seeds), gated)
-    decoder_units = [units] * DECODERS.index(config.decoder)  # none, one or two gated layers
-    return TopDownHVAE(
+    model = TopDownHVAE if config.decoder != "pixel" else PixelTopDownHVAE
+    model = model(
         q_top=networks.mlp_image_encoder(shape, units, size, next(seeds), name="q_top"),
         q_features=networks.mlp_image_features(shape, units, next(seeds), name="q_features") if below else None,
         q_layers=q_layers * times,
         p_layers=p_layers * times,
         state_maps=state_maps[:1] + state_maps[1:] * times,
-        p_x=networks.state_decoder(state_size, shape, config.likelihood, decoder_units, next(seeds)),
+        **_state_decoder(config, next(seeds)),
         prior=prior,
         likelihood=config.likelihood,
     )
+    if config.decoder == "pixel":
+        model.importance_chunk = _conv_importance_chunk(shape)
+    return model
+
+
+def _state_decoder(config, seed):
+    """p(x|s_0) of the top-down model, as arguments of its class."""
+    shape, units, state_size = config.image_shape, config.hidden_units, config.state_size
+    if config.decoder == "pixel":
+        features = networks.block_features(state_size, shape, config.likelihood, units, config.pixel_units, seed)
+        return {
+            "p_x_features": features,
+            "p_x": networks.block_decoder(features, shape, config.pixel_units, config.pixel_layers, seed),
+        }
+    gated_layers = {"linear": 0, "gated": 1, "deep": 2}[config.decoder]
+    return {"p_x": networks.state_decoder(state_size, shape, config.likelihood, [units] * gated_layers, seed)}
 
 
 _BUILDERS = {

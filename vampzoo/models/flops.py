@@ -8,8 +8,6 @@ import math
 
 import keras
 
-from vampzoo.networks.pixel_cnn import PixelCNN
-
 
 def training_step(model, batch_size):
     """Operations of one training step: forward, gradients of the weights, gradients of what the layers took in.
@@ -30,14 +28,18 @@ def importance_sample(model):
 
 
 def _networks(model):
-    return [layer for layer in model.layers if isinstance(layer, (keras.Model, PixelCNN))]
+    return [layer for layer in model.layers if isinstance(layer, keras.Model) or _is_autoregressive(layer)]
+
+
+def _is_autoregressive(network):
+    """Whether it is a decoder that takes the image, too, and counts its operations itself."""
+    return hasattr(network, "operations_of")
 
 
 def _layers(network, model):
     """Operations of each layer's forward pass for one example, in order; a kernel serves every pixel of the output."""
-    if isinstance(network, PixelCNN):
-        pixels = math.prod(model.image_shape[:2])
-        return [2 * pixels * math.prod(layer.kernel.shape) for layer in (*network.convolutions, *network.heads)]
+    if _is_autoregressive(network):
+        return network.operations_of(model.image_shape)
     return [
         2 * math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
         for layer in network.layers
@@ -50,7 +52,7 @@ def _forward(network, model):
 
 
 def _takes_only_image(network, model):
-    if isinstance(network, PixelCNN):
+    if _is_autoregressive(network):
         return False
     return len(network.inputs) == 1 and tuple(network.inputs[0].shape[1:]) == model.image_shape
 
@@ -61,13 +63,13 @@ def _on_image(network, model):
     They are also what the gradient with respect to the data would cost, for which nobody asks, and what is computed once
     however many samples an image has.
     """
-    meets_image = isinstance(network, PixelCNN) or _takes_only_image(network, model)
+    meets_image = _is_autoregressive(network) or _takes_only_image(network, model)
     return _layers(network, model)[0] if meets_image else 0
 
 
 def _feature_rows(network, model):
     """Operations on the rows of a joint layer's kernel that meet the features of the image."""
-    if isinstance(network, PixelCNN):
+    if _is_autoregressive(network):
         return 0
     features = [tensor for tensor in network.inputs if tensor.name == "features"]
     return model.times_applied(network) * sum(

@@ -25,7 +25,9 @@ class PixelHVAE(HVAE):
         super().__init__(p_x=p_x, name=name, **networks)
         self.p_x_features = p_x_features
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
-        self.__dict__["_compiled_draw_pixels"] = tf.function(self._draw_pixels, jit_compile=True, autograph=False)
+        self.__dict__["_compiled_draw_pixels"] = tf.function(
+            self._draw_pixels, jit_compile=True, autograph=False, reduce_retracing=True
+        )
 
     def networks(self):
         return {**super().networks(), "p_x_features": self.p_x_features}

@@ -129,9 +129,13 @@ class TopDownHVAE(LatentVariableModel):
         """p(z_L): the prior."""
         return self.prior(parameters)
 
-    def p_x(self, state, training=False):
-        """p(x|s_0) over images, from s_0 [B, S]."""
+    def p_x(self, state, x=None, training=False):
+        """p(x|s_0) over images, from s_0 [B, S]; `x` is for decoders in which a pixel depends on those before it."""
         return image_likelihood(self.likelihood, self.p_x_network(state, training=training))
+
+    def draw_x(self, state, seed):
+        """What `decode` gives for s_0 [B, S]: the mean image, or one that is drawn where p(x|s_0) has none."""
+        return picture(self.p_x(state))
 
     # === The model ===
 
@@ -165,7 +169,7 @@ class TopDownHVAE(LatentVariableModel):
             rates[f"z{layer}"] = log_q - self.p_z(layer, state, training).log_prob(z)  # [B k]
             state = self.add_to_state(state, layer, z, training)  # [B k, S]
         return ElboTerms(
-            distortion=-self.p_x(state, training).log_prob(repeat_rows(x, num_samples)),  # [B k]
+            distortion=-self.p_x(state, x=x, training=training).log_prob(repeat_rows(x, num_samples)),  # [B k]
             rates=rates,
         )
 
@@ -185,10 +189,10 @@ class TopDownHVAE(LatentVariableModel):
             p = self.p_z(layer, state)
             z = p.mean() if noise is None else p.reparameterize(noise[f"z{layer}"])[0]  # [N, M]
             state = self.add_to_state(state, layer, z)  # [N, S]
-        return picture(self.p_x(state))
+        return self.draw_x(state, seed)
 
     def decode_posterior(self, latents, seed=0):
         state = None
         for layer in range(self.num_layers, 0, -1):
             state = self.add_to_state(state, layer, latents[f"z{layer}"])  # [B, S]
-        return picture(self.p_x(state))
+        return self.draw_x(state, seed)

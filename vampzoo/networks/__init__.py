@@ -1,6 +1,8 @@
 """Networks: tensors in, tensors out. What their outputs mean is said by the models, as distributions."""
 
 from vampzoo.networks.architectures import (
+    block_decoder,
+    block_features,
     conv_image_encoder,
     conv_image_features,
     conv_joint_decoder,
@@ -17,13 +19,17 @@ from vampzoo.networks.architectures import (
     topdown_encoders,
     topdown_priors,
 )
+from vampzoo.networks.block_made import BlockMADE
 from vampzoo.networks.layers import GatedConv2D, GatedDense
 from vampzoo.networks.pixel_cnn import PixelCNN
 
 __all__ = [
+    "BlockMADE",
     "GatedConv2D",
     "GatedDense",
     "PixelCNN",
+    "block_decoder",
+    "block_features",
     "conv_image_encoder",
     "conv_image_features",
     "conv_joint_decoder",

@@ -12,6 +12,7 @@ from keras import ops
 
 from vampzoo.distributions import LOG_VAR_RANGE
 from vampzoo.errors import InvalidValue
+from vampzoo.networks.block_made import BlockMADE, num_blocks
 from vampzoo.networks.layers import GatedConv2D, GatedDense, affine, uniform_fan_in
 from vampzoo.networks.pixel_cnn import PixelCNN
 
@@ -145,6 +146,28 @@ def state_decoder(state_size, image_shape, likelihood, units, seed, name="p_x"):
     for width in units:
         h = GatedDense(width, seed=next(seeds))(h)  # [B, U]
     return keras.Model(state, image_head(h, image_shape, likelihood, seeds), name=name)
+
+
+def block_features(state_size, image_shape, likelihood, units, pixel_units, seed, name="p_x_features"):
+    """state [B, S] -> what a `BlockMADE` takes of the latents: gated S -> U, then out.
+
+    Its outputs are the context of each block [B, N, F] and the parameters that the latents alone give, as of `image_head`.
+    """
+    blocks = num_blocks(image_shape)
+    seeds = _seeds(seed)
+    state = keras.Input((state_size,), name="state")
+    h = GatedDense(units, seed=next(seeds))(state)  # [B, U]
+    parameters = image_head(h, image_shape, likelihood, seeds)
+    context = affine(blocks * pixel_units, next(seeds), units, name="context", scale=0.5)(h)
+    context = keras.layers.Reshape((blocks, pixel_units))(context)  # [B, N, F]
+    return keras.Model(state, [context, *(parameters if isinstance(parameters, list) else [parameters])], name=name)
+
+
+def block_decoder(features, image_shape, pixel_units, depth, seed, name="p_x"):
+    """(x [B, H, W, C], the outputs of `block_features`, the network `features`) -> p(x|s_0): a `BlockMADE`."""
+    network = BlockMADE(pixel_units, depth, image_shape[-1], itertools.count(1000 * seed + 500, 2), name=name)
+    network.build([(None, *image_shape), *(output.shape for output in features.outputs)])
+    return network
 
 
 # === Convolutions: ConvHVAE and PixelHVAE ===

@@ -5,6 +5,8 @@ channels of one pixel are independent given the pixels before it. Dimensions: B 
 F filters, T taps, H W pixels.
 """
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -123,6 +125,11 @@ class PixelCNN(keras.layers.Layer):
     def parts(self):
         """The layers that this one consists of."""
         return [*self.convolutions, *self.norms, *self.heads]
+
+    def operations_of(self, image_shape):
+        """Multiplications and additions for an image (H, W, C) in each layer, of which the first is the one on x."""
+        pixels = math.prod(image_shape[:2])
+        return [2 * pixels * math.prod(layer.kernel.shape) for layer in (*self.convolutions, *self.heads)]
 
     def build(self, input_shape):
         x_shape, h_shape = input_shape

@@ -319,7 +319,7 @@ def _limits(metrics, config):
         "- The log-likelihood is a lower bound in expectation, tight as S grows."
         + (
             ""
-            if model["model"] == "pixel_hvae"
+            if model["model"] == "pixel_hvae" or (model["model"], model.get("decoder")) == ("topdown_hvae", "pixel")
             else " The pictures are means of p(x|z) for random z, not draws of pixels."
         ),
         "- The weights are under "

@@ -1,0 +1,204 @@
+"""An autoregressive decoder made of dense layers: block by block, and pixel by pixel within a block.
+
+p(x|s) = prod_i p(x_i | x_1 ... x_{i-1}, s) over pixels in an order of their own: blocks of 4x4 pixels in raster order, and
+the pixels of a block in raster order. One network, the same for all blocks, is a masked autoencoder (MADE, Germain et al.,
+2015) of the pixels of a block, which also sees the pixels around it that come before, up to `ABOVE` rows above and
+`BESIDE` columns to either side, and what the latents say of that block. The channels of one pixel are independent given
+the pixels before it. All of it is products with matrices, N rows an image, which a CPU does faster than convolutions of
+few channels at every pixel.
+
+Dimensions: B batch, k samples, N = H W / 16 blocks, P = 16 pixels of a block, C channels, F units of a pixel, W window.
+"""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vampzoo.errors import InvalidValue
+from vampzoo.networks.layers import uniform_fan_in
+
+SIDE = 4  # of a block
+ABOVE = 3  # rows of the window above a block
+BESIDE = 4  # its columns on either side
+_PIXELS = SIDE * SIDE
+_WINDOW = (SIDE + ABOVE, SIDE + 2 * BESIDE)
+
+
+def _window_mask():
+    """[W, P]: whether a pixel of the window comes before a pixel of the block.
+
+    Of the window those above the block and to its left do; those to its right, of which the next block consists, do not.
+    """
+    rows, columns = np.indices(_WINDOW)
+    rows, columns = (rows - ABOVE).reshape(-1, 1), (columns - BESIDE).reshape(-1, 1)  # [W, 1], seen from the block
+    own_rows, own_columns = np.divmod(np.arange(_PIXELS), SIDE)  # [P]
+    in_block = (rows >= 0) & (columns >= 0) & (columns < SIDE)
+    earlier = (rows < own_rows) | ((rows == own_rows) & (columns < own_columns))
+    return (rows < 0) | (columns < 0) | (in_block & earlier)
+
+
+def _block_mask():
+    """[P, P]: whether a pixel is the other or comes before it, of units that see no more than what comes before theirs."""
+    return np.triu(np.ones((_PIXELS, _PIXELS), bool))
+
+
+class _MaskedDense(keras.layers.Layer):
+    """x (A * mask) + a, [..., I] -> [..., O]: where the mask is 0 the weights are 0 from the start and have no gradient.
+
+    Args:
+        mask: array [I, O] of booleans.
+        seed: integer that decides the initial weights, which are uniform, like those of convolutions.
+    """
+
+    def __init__(self, mask, seed, **kwargs):
+        super().__init__(**kwargs)
+        self.mask = mask.astype(np.float32)
+        self.seed = seed
+
+    def build(self, input_shape):
+        fan_in = self.mask.sum() / self.mask.shape[1]  # the mean: the last pixel sees all of the inputs, the first few
+        self.kernel = self.add_weight(self.mask.shape, uniform_fan_in(fan_in, self.seed), name="kernel")
+        self.kernel.assign(self.kernel * self.mask)
+        self.bias = self.add_weight(self.mask.shape[1:], uniform_fan_in(fan_in, self.seed + 1), name="bias")
+
+    def call(self, inputs):
+        kernel = tf.convert_to_tensor(self.kernel)
+        return tf.matmul(inputs, kernel * tf.cast(self.mask, kernel.dtype)) + tf.convert_to_tensor(self.bias)
+
+
+@keras.saving.register_keras_serializable("vampzoo")
+class BlockMADE(keras.layers.Layer):
+    """(x [B, H, W, C], context [B k, N, F], parameters) -> parameters of the image likelihood, [B k, H, W, C] each.
+
+    The parameters that go in are those that the latents alone give, one or two; what the pixels before it say of a pixel
+    is added to the first of them, logits or the mean before its sigmoid. Units are gated by nothing: ELU, and residual
+    layers after the first.
+
+    Args:
+        units: F, of each pixel in each layer.
+        depth: number of hidden layers, at least one, which is of the window.
+        channels: C.
+        seeds: iterator of integers that decide the initial weights.
+    """
+
+    def __init__(self, units, depth, channels, seeds, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.channels = units, channels
+        self.seeds = [next(seeds) for _ in range(depth + 1)]
+        how = {"dtype": self.dtype_policy}  # and not what is the global one when a file is loaded
+        before, up_to = _window_mask(), _block_mask()
+        masks = [_spread(before, channels, units), *[_spread(up_to, units, units)] * (depth - 1)]
+        self.hidden = [
+            _MaskedDense(mask, seed, name=f"hidden_{i}", **how)
+            for i, (mask, seed) in enumerate(zip(masks, self.seeds[:-1], strict=True))
+        ]
+        self.out = _MaskedDense(_spread(up_to, units, channels), self.seeds[-1], name="out", **how)
+
+    def get_config(self):
+        config = {"units": self.units, "depth": len(self.hidden), "channels": self.channels, "seeds": list(self.seeds)}
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "seeds": iter(config["seeds"])})
+
+    def parts(self):
+        """The layers that this one consists of, in order."""
+        return [*self.hidden, self.out]
+
+    def operations_of(self, image_shape):
+        """Multiplications and additions for an image (H, W, C) in each layer, of which the first is the one on x."""
+        return [2 * num_blocks(image_shape) * math.prod(layer.mask.shape) for layer in self.parts()]
+
+    def build(self, input_shape):
+        for layer in self.parts():
+            layer.build((None, layer.mask.shape[0]))
+
+    def call(self, inputs):
+        x, context, *parameters = inputs
+        _, height, width, channels = x.shape
+        blocks = num_blocks(x.shape[1:])  # N
+        h = self.hidden[0](tf.reshape(_windows(x), [-1, self.hidden[0].mask.shape[0]]))  # [B N, P F], of x alone
+        h = tf.reshape(h, [-1, blocks, _PIXELS * self.units])  # [B, N, P F]
+        h = tf.repeat(h, tf.shape(context)[0] // tf.maximum(tf.shape(x)[0], 1), axis=0)  # [B k, N, P F]
+        terms = self._terms(tf.reshape(h, [-1, _PIXELS * self.units]), tf.reshape(context, [-1, self.units]))
+        terms = tf.reshape(terms, [-1, height // SIDE, width // SIDE, SIDE, SIDE, channels])
+        terms = tf.reshape(tf.transpose(terms, [0, 1, 3, 2, 4, 5]), [-1, height, width, channels])  # [B k, H, W, C]
+        return _one_or_list([parameters[0] + terms, *parameters[1:]])
+
+    def _terms(self, h, context):
+        """What is added for each pixel of a block [R, P C], from what the window gives [R, P F] and its context [R, F]."""
+        h = tf.nn.elu(h + tf.tile(context, [1, _PIXELS]))  # [R, P F]
+        for layer in self.hidden[1:]:
+            h = h + tf.nn.elu(layer(h))
+        return self.out(h)
+
+    def generate(self, features, draw):
+        """Draws images pixel by pixel: a pixel costs one pass of its block, not of the image.
+
+        Args:
+            features: [context [B, N, F], parameters [B, H, W, C], one or two], as `call` takes them.
+            draw: (parameters of the likelihood [B, 1, 1, C], index of the pixel in the order of drawing) -> its value
+                [B, 1, 1, C].
+
+        Returns:
+            [B, H, W, C].
+        """
+        context, *parameters = (tf.cast(t, tf.float32) for t in features)  # whatever the precision of training
+        _, height, width, channels = parameters[0].shape
+        batch, across = tf.shape(context)[0], width // SIDE
+        context = tf.transpose(context, [1, 0, 2])  # [N, B, F]
+        parameters = [tf.transpose(t, [1, 2, 0, 3]) for t in parameters]  # [H, W, B, C]
+
+        def step(i, images):  # images [ABOVE + H, W + 2 BESIDE, B, C], zeros around them and where nothing is drawn yet
+            block, pixel = i // _PIXELS, i % _PIXELS
+            top, left = block // across * SIDE, block % across * SIDE
+            window = tf.slice(images, [top, left, 0, 0], [*_WINDOW, batch, channels])
+            window = tf.reshape(tf.transpose(window, [2, 0, 1, 3]), [batch, self.hidden[0].mask.shape[0]])  # [B, W C]
+            terms = self._terms(self.hidden[0](window), context[block])
+            term = tf.cast(tf.reshape(terms, [batch, _PIXELS, channels])[:, pixel], tf.float32)  # [B, C]
+            row, column = top + pixel // SIDE, left + pixel % SIDE
+            first, *others = (t[row, column] for t in parameters)  # [B, C]
+            of_pixel = _one_or_list([t[:, tf.newaxis, tf.newaxis] for t in (first + term, *others)])
+            value = draw(of_pixel, i)[:, 0, 0]  # [B, C]
+            return i + 1, tf.tensor_scatter_nd_update(images, [[row + ABOVE, column + BESIDE]], value[tf.newaxis])
+
+        images = tf.zeros([ABOVE + height, width + 2 * BESIDE, batch, channels])
+        _, images = tf.while_loop(
+            lambda i, _: i < height * width, step, [tf.constant(0), images], parallel_iterations=1
+        )
+        return tf.transpose(images[ABOVE:, BESIDE : BESIDE + width], [2, 0, 1, 3])
+
+
+def num_blocks(image_shape):
+    """N of images (H, W, C).
+
+    Raises:
+        InvalidValue: if blocks do not divide them.
+    """
+    height, width, _ = image_shape
+    if height % SIDE or width % SIDE:
+        raise InvalidValue(
+            f"the pixel decoder consists of blocks of {SIDE}x{SIDE} pixels: height and width must be divisible by {SIDE}, "
+            f"got {height}x{width}; pad the images, or use another decoder"
+        )
+    return height * width // _PIXELS
+
+
+def _spread(mask, num_in, num_out):
+    """A mask of pixels [I, O] as one of `num_in` numbers of each pixel to `num_out` of each."""
+    return np.repeat(np.repeat(mask, num_in, axis=0), num_out, axis=1)
+
+
+def _windows(x):
+    """x [B, H, W, C] -> what each block sees, [B, H / 4, W / 4, 7, 12, C], with zeros outside the image."""
+    _, height, width, _ = x.shape
+    padded = tf.pad(x, [[0, 0], [ABOVE, 0], [BESIDE, BESIDE], [0, 0]])
+    rows = tf.stack([padded[:, top : top + _WINDOW[0]] for top in range(0, height, SIDE)], axis=1)
+    return tf.stack([rows[:, :, :, left : left + _WINDOW[1]] for left in range(0, width, SIDE)], axis=2)
+
+
+def _one_or_list(parameters):
+    return parameters[0] if len(parameters) == 1 else parameters
