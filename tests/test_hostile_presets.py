@@ -524,6 +524,7 @@ HUGE = {
     "latents of each layer": {"model": "topdown_hvae", "latent_size": 10**12},
     "state": {"model": "topdown_hvae", "state_size": 10**12},
     "units of each layer": {"model": "topdown_hvae", "layer_units": 10**12},
+    "maps": {"model": "topdown_hvae", "decoder": "conv", "image_shape": (8, 8, 1), "conv_maps": 10**7},
     "units of each pixel": {
         "model": "topdown_hvae",
         "decoder": "pixel",
@@ -554,6 +555,7 @@ def test_least_weights_are_fewer_than_there_are():
         {"model": "topdown_hvae", "shared_layers": True, "decoder": "gated"},
         {"model": "topdown_hvae", "layers": 1, "prior": "standard"},
         {"model": "topdown_hvae", "decoder": "pixel", "pixel_units": 20, "pixel_layers": 3},
+        {"model": "topdown_hvae", "decoder": "conv", "conv_maps": 40},
     ):
         config = ModelConfig(**{"image_shape": (12, 8, 1), "num_components": 7, "hidden_units": 50, **fields})
         assert config.least_weights() <= models.create(config).count_params(), fields

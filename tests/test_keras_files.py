@@ -26,6 +26,7 @@ def same(a, b, x):
         {"model": "conv_hvae", "prior": "vampprior_data"},
         {"model": "pixel_hvae"},
         {"model": "topdown_hvae", "layers": 3},
+        {"model": "topdown_hvae", "decoder": "conv", "likelihood": "discretized_logistic"},
         {"model": "topdown_hvae", "decoder": "pixel"},
     ],
     ids=lambda fields: fields["model"],

@@ -1,10 +1,12 @@
 """The networks: shapes, clips, initial weights, and the parameter counts of the paper's code."""
 
+import keras
 import numpy as np
 import pytest
 
 from vampzoo import models, networks
 from vampzoo.config import ModelConfig
+from vampzoo.errors import InvalidValue
 
 RNG = np.random.default_rng(0)
 
@@ -41,6 +43,39 @@ def test_decoders_give_the_parameters_of_the_likelihood(likelihood):
     ):
         shapes = [tuple(o.shape) for o in (output if isinstance(output, list | tuple) else [output])]
         assert shapes == [(5, 4, 5, 1)] * (1 if likelihood == "bernoulli" else 2)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "discretized_logistic"])
+def test_a_place_of_the_maps_is_a_patch_of_the_image(likelihood):
+    """Moving the maps by a place moves the image by a patch, as far from the border as the convolutions reach."""
+    decoder = networks.conv_state_decoder(3, (48, 48, 2), likelihood, 5, seed=0)
+    start = next(layer for layer in decoder.layers if layer.output.shape[1:] == (12, 12, 5))
+    rest = keras.Model(start.output, decoder.outputs)
+    maps = np.zeros((2, 12, 12, 5), np.float32)
+    maps[0, 5, 5] = RNG.normal(size=5)
+    maps[1, 6, 4] = maps[0, 5, 5]  # down and to the left
+    images, empty = (output if isinstance(output, list) else [output] for output in (rest(maps), rest(0 * maps)))
+    assert len(images) == (1 if likelihood == "bernoulli" else 2)
+    for image, without in zip(images, empty, strict=True):
+        assert image.shape == (2, 48, 48, 2)
+        away = (image - without).numpy()
+        inside = slice(16, 32), slice(16, 32)  # what the border's zeros do not reach
+        moved = np.roll(away[1], (-4, 4), axis=(0, 1))
+        np.testing.assert_allclose(away[0][inside], moved[inside], rtol=1e-4, atol=1e-5)
+        touched = np.abs(away[0]).max(axis=-1) > 1e-7
+        assert touched.any(axis=1).nonzero()[0].tolist() == list(range(8, 36))  # three convolutions reach three places
+
+
+def test_a_convolutional_decoder_starts_at_the_scale_of_a_dense_one():
+    state = RNG.normal(size=(500, 40)).astype(np.float32)
+    conv = networks.conv_state_decoder(40, (28, 28, 1), "bernoulli", 32, seed=0)(state).numpy()
+    dense = networks.state_decoder(40, (28, 28, 1), "bernoulli", [300], seed=0)(state).numpy()
+    assert 0.3 < conv.std() / dense.std() < 10
+
+
+def test_a_convolutional_decoder_refuses_images_that_patches_do_not_divide():
+    with pytest.raises(InvalidValue, match=r"must be divisible by 4, got 28x30"):
+        networks.conv_state_decoder(3, (28, 30, 1), "bernoulli", 5, seed=0)
 
 
 def test_networks_take_one_image_with_many_latents():

@@ -22,7 +22,7 @@ PRIOR_TITLES = {
     "vampprior_data": "VampPrior, data",
 }
 NUM_COMPONENTS = 500  # K in most of the paper's experiments
-DECODERS = ("linear", "gated", "deep", "pixel")
+DECODERS = ("linear", "gated", "deep", "conv", "pixel")
 STATE_MAPS = ("linear", "gated")
 MAX_LAYERS = 100
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
@@ -55,8 +55,9 @@ class ModelConfig:
         layer_head_scale: the initial weights of the heads below the top, as a multiple of the usual ones.
         state_maps: one of `STATE_MAPS`: what a layer adds to the state is affine in its latents, or one gated layer of them.
         shared_layers: whether the layers below the top share their weights.
-        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer, or two; "pixel" for one gated layer, to the
-            output of which is added what the pixels before a pixel say of it.
+        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer, or two, or convolutional; "pixel" for one
+            gated layer, to the output of which is added what the pixels before a pixel say of it.
+        conv_maps: F maps of a convolutional decoder.
         pixel_units, pixel_layers: F units for each pixel in each of the hidden layers of a pixel decoder.
         pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
 
@@ -81,6 +82,7 @@ class ModelConfig:
     state_maps: str = "linear"
     shared_layers: bool = False
     decoder: str = "linear"
+    conv_maps: int = 32
     pixel_units: int = 8
     pixel_layers: int = 2
     pseudo_inputs_mean: float = 0.5
@@ -100,7 +102,7 @@ class ModelConfig:
             if value not in valid:
                 raise InvalidValue(f"{field}={value!r} is unknown; the valid values are: {', '.join(valid)}")
         sizes = ("hidden_units", "z1_size", "z2_size", "layers", "latent_size", "state_size", "layer_units")
-        sizes += ("pixel_units", "pixel_layers")
+        sizes += ("conv_maps", "pixel_units", "pixel_layers")
         for field in ("num_components", *sizes):
             if not isinstance(getattr(self, field), int) or getattr(self, field) < 1:
                 raise InvalidValue(f"{field} must be a positive integer, got {getattr(self, field)!r}")
@@ -136,16 +138,25 @@ class ModelConfig:
         """
         model, prior = f"model={self.model}", f"prior={self.prior}"
         below_the_top = ("layer_units", "layer_head_scale", "shared_layers")
-        of_pixels = ("pixel_units", "pixel_layers")
+        of_decoders = {"conv": ("conv_maps",), "pixel": ("pixel_units", "pixel_layers")}
         unused = {}
         if self.model == "topdown_hvae":
-            if self.decoder != "pixel":
-                unused |= dict.fromkeys(of_pixels, f"decoder={self.decoder}")
+            for decoder, fields in of_decoders.items():
+                if decoder != self.decoder:
+                    unused |= dict.fromkeys(fields, f"decoder={self.decoder}")
             unused |= dict.fromkeys(("z1_size", "z2_size"), model)
             if self.layers == 1:
                 unused |= dict.fromkeys(below_the_top, "layers=1")
         else:
-            topdown = ("layers", "latent_size", "state_size", "state_maps", "decoder", *of_pixels, *below_the_top)
+            topdown = (
+                "layers",
+                "latent_size",
+                "state_size",
+                "state_maps",
+                "decoder",
+                *sum(of_decoders.values(), ()),
+                *below_the_top,
+            )
             unused |= dict.fromkeys(topdown, model)
             if self.model == "vae":
                 unused["z1_size"] = model
@@ -162,7 +173,11 @@ class ModelConfig:
         if self.model == "topdown_hvae":
             layer = self.layer_units * (units + 2 * self.state_size + latents)  # of q(z_l|x, s_l) and p(z_l|s_l)
             below = min(self.layers - 1, 1) if self.shared_layers else self.layers - 1
-            dense = units * (units + latents + 2 * pixels) + below * layer + self.state_size * latents
+            dense = units * (units + latents + pixels) + below * layer + self.state_size * latents
+            if self.decoder == "conv":
+                dense += self.conv_maps * (self.state_size + 18 * self.conv_maps)
+            else:
+                dense += units * pixels
             if self.decoder == "pixel":
                 dense += units * self.pixel_units + (self.pixel_layers - 1) * (16 * self.pixel_units) ** 2
         elif self.model == "pixel_hvae":

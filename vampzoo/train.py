@@ -93,9 +93,11 @@ flags.DEFINE_enum(
     "decoder",
     _ARCHITECTURE.decoder,
     config.DECODERS,
-    "p(x|state) of --model=topdown_hvae: affine, or with one gated layer, or two; pixel: of a pixel given those before it",
+    "p(x|state) of --model=topdown_hvae: affine, or with one gated layer, or two; conv: convolutions at a quarter of the "
+    "image's sides; pixel: of a pixel given those before it",
     module_name=_MODEL,
 )
+flags.DEFINE_integer("conv_maps", _ARCHITECTURE.conv_maps, "maps of --decoder=conv", module_name=_MODEL)
 flags.DEFINE_integer(
     "pixel_units", _ARCHITECTURE.pixel_units, "units for each pixel in a layer of --decoder=pixel", module_name=_MODEL
 )

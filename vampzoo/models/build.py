@@ -24,12 +24,12 @@ def create(config, seed=0):
     Raises:
         TooLarge: if its weights do not fit into the memory.
         InvalidValue: for images of a height or width that the model's strides or blocks do not divide (conv_hvae, pixel_hvae
-            and decoder="pixel": by 4).
+            and the decoders "conv" and "pixel": by 4).
     """
     of_latents = ("z1_size", "z2_size")
     if config.model == "topdown_hvae":
         of_latents = ("layers", "latent_size", "state_size", "layer_units")
-        of_latents += ("pixel_units", "pixel_layers") if config.decoder == "pixel" else ()
+        of_latents += {"conv": ("conv_maps",), "pixel": ("pixel_units", "pixel_layers")}.get(config.decoder, ())
     fields = ("num_components", "hidden_units", *of_latents, "image_shape")
     sizes = ", ".join(f"{field}={getattr(config, field)}" for field in fields)
     memory.check(4 * config.least_weights(), f"the weights of a model with {sizes}")
@@ -169,6 +169,8 @@ def _state_decoder(config, seed):
             "p_x_features": features,
             "p_x": networks.block_decoder(features, shape, config.pixel_units, config.pixel_layers, seed),
         }
+    if config.decoder == "conv":
+        return {"p_x": networks.conv_state_decoder(state_size, shape, config.likelihood, config.conv_maps, seed)}
     gated_layers = {"linear": 0, "gated": 1, "deep": 2}[config.decoder]
     return {"p_x": networks.state_decoder(state_size, shape, config.likelihood, [units] * gated_layers, seed)}
 

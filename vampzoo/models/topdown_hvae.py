@@ -13,7 +13,7 @@ the latents above it is the state, a linear layer of theirs, or a sum of gated o
     s_l = sum_{j>l} f_j(z_j),  f_j(z) = z A_j + a_j, or one gated layer [B, S]
     p(z_l|s_l):     one gated layer on s_l, heads
     q(z_l|x, s_l):  one gated layer on features of x and s_l, heads
-    p(x|s_0):       affine, or one or two gated layers and then affine
+    p(x|s_0):       affine, or one or two gated layers and then affine; or convolutional, or given the pixels before, too
 
 With L = 2, gated f_j and one gated layer in p(x|s_0) this is close to the HVAE, which differs in that p(x|z1, z2) and
 q(z1|x, z2) have gated layers on z2 of their own, and in that what z1 and z2 become are parts of one vector, not added.
