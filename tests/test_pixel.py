@@ -112,7 +112,7 @@ def test_the_loop_over_pixels_computes_what_one_pass_does(pixel_model, likelihoo
         seen.append([p.numpy()[:, 0, 0] for p in as_list(parameters)])
         return tf.reshape(x, [3, 32, 1, 1, 2])[:, int(i)]
 
-    np.testing.assert_array_equal(model.p_x_network.generate(features, 2, draw), x)
+    np.testing.assert_array_equal(model.p_x_network.generate(features, draw), x)
     assert len(seen) == 32  # each pixel once
     for j, expected in enumerate(as_list(model.p_x_network([x, features]))):
         sequential = np.stack([step[j] for step in seen], axis=1).reshape(x.shape)

@@ -1,16 +1,15 @@
 """The HVAE with an autoregressive decoder (PixelHVAE): Eq. 10-15 with p(x|z1, z2) a PixelCNN."""
 
 import keras
-import tensorflow as tf
 
-from vampzoo import random
 from vampzoo.distributions import image_likelihood
 from vampzoo.errors import InvalidValue
+from vampzoo.models.drawing import DrawsPixels
 from vampzoo.models.hvae import HVAE
 
 
 @keras.saving.register_keras_serializable("vampzoo")
-class PixelHVAE(HVAE):
+class PixelHVAE(DrawsPixels, HVAE):
     """The two-layer model whose pixels depend on the pixels before them as well as on both latents.
 
     Images that it decodes are drawn from p(x|z1, z2) pixel by pixel: such a decoder has no mean image.
@@ -21,19 +20,8 @@ class PixelHVAE(HVAE):
         **networks: the others, as for `HVAE`.
     """
 
-    def __init__(self, *, p_x_features, p_x, name="pixel_hvae", **networks):
-        super().__init__(p_x=p_x, name=name, **networks)
-        self.p_x_features = p_x_features
-        # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
-        self.__dict__["_compiled_draw_pixels"] = tf.function(
-            self._draw_pixels, jit_compile=True, autograph=False, reduce_retracing=True
-        )
-
-    def networks(self):
-        return {**super().networks(), "p_x_features": self.p_x_features}
-
-    def generative_networks(self):
-        return [*super().generative_networks(), self.p_x_features]
+    def __init__(self, *, name="pixel_hvae", **networks):
+        super().__init__(name=name, **networks)
 
     def p_x(self, z1, z2, x=None, training=False):
         """prod_i p(x_i | x_1 ... x_{i-1}, z1, z2), teacher-forced: pixel i's factor given the pixels of x before it.
@@ -56,12 +44,4 @@ class PixelHVAE(HVAE):
         return image_likelihood(self.likelihood, self.p_x_network([x, features], training=training))
 
     def decode_posterior(self, latents, seed=0):
-        # XLA compiles the loop where it may; within another graph (an exported one, say) the loop is part of that.
-        draw = self._compiled_draw_pixels if tf.executing_eagerly() else self._draw_pixels
-        return draw(latents["z1"], latents["z2"], random.key(seed))
-
-    def _draw_pixels(self, z1, z2, seed):
-        def draw_pixel(parameters, i):
-            return image_likelihood(self.likelihood, parameters).sample(seed=random.fold_in(seed, i))
-
-        return self.p_x_network.generate(self.p_x_features([z1, z2]), self.image_shape[-1], draw_pixel)
+        return self.draw_pixels([latents["z1"], latents["z2"]], seed)

@@ -1,16 +1,15 @@
 """The top-down HVAE with an autoregressive decoder: p(x|z_1, ..., z_L) is a product over pixels."""
 
 import keras
-import tensorflow as tf
 
-from vampzoo import random
 from vampzoo.distributions import image_likelihood
 from vampzoo.errors import InvalidValue
+from vampzoo.models.drawing import DrawsPixels
 from vampzoo.models.topdown_hvae import TopDownHVAE
 
 
 @keras.saving.register_keras_serializable("vampzoo")
-class PixelTopDownHVAE(TopDownHVAE):
+class PixelTopDownHVAE(DrawsPixels, TopDownHVAE):
     """The top-down model whose pixels depend on the pixels before them as well as on all latents.
 
     Images that it decodes are drawn from p(x|s_0) pixel by pixel: such a decoder has no mean image.
@@ -21,19 +20,8 @@ class PixelTopDownHVAE(TopDownHVAE):
         **networks: the others, as for `TopDownHVAE`.
     """
 
-    def __init__(self, *, p_x_features, p_x, name="pixel_topdown_hvae", **networks):
-        super().__init__(p_x=p_x, name=name, **networks)
-        self.p_x_features = p_x_features
-        # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
-        self.__dict__["_compiled_draw_pixels"] = tf.function(
-            self._draw_pixels, jit_compile=True, autograph=False, reduce_retracing=True
-        )
-
-    def networks(self):
-        return {**super().networks(), "p_x_features": self.p_x_features}
-
-    def generative_networks(self):
-        return [*super().generative_networks(), self.p_x_features]
+    def __init__(self, *, name="pixel_topdown_hvae", **networks):
+        super().__init__(name=name, **networks)
 
     def p_x(self, state, x=None, training=False):
         """prod_i p(x_i | x_1 ... x_{i-1}, s_0), teacher-forced: pixel i's factor given the pixels of x before it.
@@ -54,12 +42,4 @@ class PixelTopDownHVAE(TopDownHVAE):
         return image_likelihood(self.likelihood, self.p_x_network([x, *features], training=training))
 
     def draw_x(self, state, seed):
-        # XLA compiles the loop where it may; within another graph (an exported one, say) the loop is part of that.
-        draw = self._compiled_draw_pixels if tf.executing_eagerly() else self._draw_pixels
-        return draw(state, random.key(seed))
-
-    def _draw_pixels(self, state, seed):
-        def draw_pixel(parameters, i):
-            return image_likelihood(self.likelihood, parameters).sample(seed=random.fold_in(seed, i))
-
-        return self.p_x_network.generate(self.p_x_features(state), draw_pixel)
+        return self.draw_pixels(state, seed)

@@ -151,7 +151,7 @@ class PixelCNN(keras.layers.Layer):
         outputs = [head(h) for head in self.heads]
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def generate(self, features, channels, draw):
+    def generate(self, features, draw):
         """Draws images, visiting each pixel once.
 
         What a pixel needs of the layers below it was computed when the pixels before it were drawn. The last W + 1
@@ -161,14 +161,13 @@ class PixelCNN(keras.layers.Layer):
 
         Args:
             features: [B, H, W, F].
-            channels: C.
             draw: (parameters of the likelihood [B, 1, 1, C], index of the pixel) -> its value [B, 1, 1, C].
 
         Returns:
             [B, H, W, C].
         """
         _, height, width, filters = features.shape
-        batch, slots = tf.shape(features)[0], width + 1
+        batch, slots, channels = tf.shape(features)[0], width + 1, self.convolutions[0].kernel.shape[1]
         features = tf.cast(features, tf.float32)  # whatever the precision of training
         features = tf.reshape(tf.transpose(features, [1, 2, 0, 3]), [height * width, -1, filters])  # [H W, B, F]
         sizes = [channels] + [filters] * (len(self.convolutions) - 1)
