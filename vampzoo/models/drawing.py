@@ -13,7 +13,7 @@ class DrawsPixels:
 
     Args:
         p_x_features: a network of the latents, or of what the model makes of them, to what conditions the pixels.
-        p_x: a network of x and that, such as `vampzoo.networks.PixelCNN`, whose method `generate` visits the pixels in order.
+        p_x: a network of x and that, such as `vampzoo.networks.PixelCNN`, whose method `generate` visits pixels in order.
         **others: what the model takes.
     """
 
