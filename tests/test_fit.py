@@ -243,11 +243,18 @@ def test_fine_tuning_a_loaded_model_and_using_it_afterwards():
     assert model.predict(x, verbose=0).shape == x.shape
 
 
-@pytest.mark.parametrize("name", [name for name in config.MODELS if name not in ("vae", "hvae")])  # which others fit
-def test_every_model_fits_and_evaluates(name):
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        *((name, {}) for name in config.MODELS if name not in ("vae", "hvae")),  # which others fit
+        ("topdown_hvae", {"decoder": "conv"}),
+        ("topdown_hvae", {"decoder": "pixel"}),
+    ],
+)
+def test_every_model_fits_and_evaluates(name, fields):
     prior = "mog" if name == "deep_vae" else "vampprior"
     with tiny_run.shallow_convolutions():
-        model = models.create(tiny_run.model_config(model=name, prior=prior, image_shape=(4, 4, 1)), 0)
+        model = models.create(tiny_run.model_config(model=name, prior=prior, image_shape=(4, 4, 1), **fields), 0)
     model.compile("adam", jit_compile=False)
     x = tiny_run.dataset(image_shape=(4, 4, 1)).train[:8]
     assert np.isfinite(model.fit(x, batch_size=4, verbose=0).history["elbo"]).all()

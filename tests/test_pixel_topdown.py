@@ -7,6 +7,7 @@ import tensorflow as tf
 from vampzoo import models, random
 from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
+from vampzoo.models.drawing import DrawsPixels
 from vampzoo.networks import block_made
 
 RNG = np.random.default_rng(0)
@@ -180,6 +181,12 @@ def test_the_masked_weights_are_zero_and_stay_so(pixel_model):
         for array in (layer.kernel.numpy(), gradient.numpy()):
             assert np.abs(array[layer.mask == 0]).max() == 0
             assert np.abs(array[layer.mask == 1]).min() > 0
+
+
+def test_what_draws_pixels_replaces_nothing_of_a_model_unasked():
+    own = {name for name in vars(DrawsPixels) if not name.startswith("__")}
+    of_models = {name for part in models.LatentVariableModel.__mro__ for name in vars(part)}
+    assert own & of_models == {"networks", "generative_networks"}
 
 
 def test_images_that_blocks_do_not_divide_are_refused():

@@ -21,8 +21,8 @@ class DrawsPixels:
         super().__init__(p_x=p_x, **others)
         self.p_x_features = p_x_features
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
-        self.__dict__["_compiled_draw"] = tf.function(
-            self._draw, jit_compile=True, autograph=False, reduce_retracing=True
+        self.__dict__["_compiled_draw_pixels"] = tf.function(
+            self._draw_pixels, jit_compile=True, autograph=False, reduce_retracing=True
         )
 
     def networks(self):
@@ -34,10 +34,10 @@ class DrawsPixels:
     def draw_pixels(self, inputs, seed):
         """Images [B, H, W, C] drawn from p(x|.), given the inputs of `p_x_features` of B rows; `seed` decides the draws."""
         # XLA compiles the loop where it may; within another graph (an exported one, say) the loop is part of that.
-        draw = self._compiled_draw if tf.executing_eagerly() else self._draw
+        draw = self._compiled_draw_pixels if tf.executing_eagerly() else self._draw_pixels
         return draw(inputs, random.key(seed))
 
-    def _draw(self, inputs, seed):
+    def _draw_pixels(self, inputs, seed):
         def draw_pixel(parameters, i):
             return image_likelihood(self.likelihood, parameters).sample(seed=random.fold_in(seed, i))
 
