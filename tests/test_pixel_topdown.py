@@ -86,7 +86,7 @@ def test_the_likelihood_sums_to_one_over_all_images(pixel_model):
     bits = np.arange(2**16)[:, np.newaxis] >> np.arange(16) & 1
     x = bits.reshape(-1, 4, 4, 1).astype(np.float32)
     state = tf.repeat(tf.random.stateless_normal([1, 3], [0, 1]), len(x), axis=0)
-    log_probs = model.p_x(state, x).log_prob(x).numpy().astype(np.float64)
+    log_probs = model.p_x(state, x=x).log_prob(x).numpy().astype(np.float64)
     assert abs(np.exp(log_probs).sum() - 1) < 1e-4
     assert np.exp(log_probs).max() > 10 * 2.0**-16  # and is not uniform
 
@@ -99,7 +99,7 @@ def test_over_several_blocks_it_sums_to_one_given_the_rest(pixel_model):
     x = np.repeat(images(1, (8, 12, 1)).reshape(1, -1), 2**10, axis=0)
     x[:, last] = np.arange(2**10)[:, np.newaxis] >> np.arange(10) & 1
     x = x.reshape(-1, 8, 12, 1)
-    pixels = model.p_x(tf.zeros([2**10, 3]), x).distribution
+    pixels = model.p_x(tf.zeros([2**10, 3]), x=x).distribution
     log_probs = pixels.log_prob(x).numpy().reshape(2**10, -1)
     np.testing.assert_array_equal(np.ptp(np.delete(log_probs, last, axis=1), axis=0), 0)  # nothing looks ahead
     assert abs(np.exp(log_probs[:, last].sum(axis=1)).sum() - 1) < 1e-5
@@ -132,7 +132,7 @@ def test_draws_have_the_frequencies_of_the_likelihood(pixel_model):
     assert set(np.unique(drawn)) == {0.0, 1.0}
     bits = np.arange(2**16)[:, np.newaxis] >> np.arange(16) & 1
     x = bits.reshape(-1, 4, 4, 1).astype(np.float32)
-    probabilities = np.exp(model.p_x(tf.repeat(state, len(x), axis=0), x).log_prob(x).numpy())
+    probabilities = np.exp(model.p_x(tf.repeat(state, len(x), axis=0), x=x).log_prob(x).numpy())
     for statistic in (x, x * np.roll(x, 1, axis=2)):  # of pixels, and of pairs, which depend on each other
         expected = np.tensordot(probabilities, statistic, 1)
         found = (drawn if statistic is x else drawn * np.roll(drawn, 1, axis=2)).mean(axis=0)

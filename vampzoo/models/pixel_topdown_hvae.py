@@ -4,6 +4,7 @@ import keras
 
 from vampzoo.distributions import image_likelihood
 from vampzoo.errors import InvalidValue
+from vampzoo.models.base import repeat_rows
 from vampzoo.models.drawing import DrawsPixels
 from vampzoo.models.topdown_hvae import TopDownHVAE
 
@@ -23,13 +24,13 @@ class PixelTopDownHVAE(DrawsPixels, TopDownHVAE):
     def __init__(self, *, name="pixel_topdown_hvae", **networks):
         super().__init__(name=name, **networks)
 
-    def p_x(self, state, x=None, training=False):
+    def p_x(self, state, training=False, x=None):
         """prod_i p(x_i | x_1 ... x_{i-1}, s_0), teacher-forced: pixel i's factor given the pixels of x before it.
 
         Args:
             state: s_0 [B k, S].
-            x: [B, H, W, C].
             training: whether dropout drops.
+            x: [B, H, W, C].
 
         Raises:
             InvalidValue: without x.
@@ -40,6 +41,9 @@ class PixelTopDownHVAE(DrawsPixels, TopDownHVAE):
             )
         features = self.p_x_features(state, training=training)
         return image_likelihood(self.likelihood, self.p_x_network([x, *features], training=training))
+
+    def log_p_x(self, x, state, num_samples=1, training=False):
+        return self.p_x(state, training, x).log_prob(repeat_rows(x, num_samples))
 
     def draw_x(self, state, seed):
         return self.draw_pixels(state, seed)

@@ -129,9 +129,13 @@ class TopDownHVAE(LatentVariableModel):
         """p(z_L): the prior."""
         return self.prior(parameters)
 
-    def p_x(self, state, x=None, training=False):
-        """p(x|s_0) over images, from s_0 [B, S]; `x` is for decoders in which a pixel depends on those before it."""
+    def p_x(self, state, training=False):
+        """p(x|s_0) over images, from s_0 [B, S]."""
         return image_likelihood(self.likelihood, self.p_x_network(state, training=training))
+
+    def log_p_x(self, x, state, num_samples=1, training=False):
+        """ln p(x|s_0), [B k], of x [B, H, W, C] and s_0 [B k, S]."""
+        return self.p_x(state, training=training).log_prob(repeat_rows(x, num_samples))
 
     def draw_x(self, state, seed):
         """What `decode` gives for s_0 [B, S]: the mean image, or one that is drawn where p(x|s_0) has none."""
@@ -169,7 +173,7 @@ class TopDownHVAE(LatentVariableModel):
             rates[f"z{layer}"] = log_q - self.p_z(layer, state, training).log_prob(z)  # [B k]
             state = self.add_to_state(state, layer, z, training)  # [B k, S]
         return ElboTerms(
-            distortion=-self.p_x(state, x=x, training=training).log_prob(repeat_rows(x, num_samples)),  # [B k]
+            distortion=-self.log_p_x(x, state, num_samples, training),  # [B k]
             rates=rates,
         )
 
