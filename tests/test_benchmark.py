@@ -48,6 +48,19 @@ def test_operations_of_a_pixel_decoder_by_hand(tiny_model):
     assert flops.importance_sample(pixel) == flops.importance_sample(plain) + others + context
 
 
+def test_operations_of_a_block_decoder_by_hand(tiny_model):
+    fields = {"model": "topdown_hvae", "prior": "standard", "image_shape": (8, 4, 2), "conv_maps": 6}
+    conv, block = (
+        tiny_model(**fields, decoder=decoder, pixel_units=3, pixel_layers=2) for decoder in ("conv", "block")
+    )
+    blocks, pixels, of_block, b = 2, 16 * 2, 16 * 3, 7
+    first = 2 * blocks * pixels * of_block
+    others = 2 * blocks * of_block * (of_block + pixels)
+    context = 2 * blocks * 6 * of_block
+    assert flops.training_step(block, b) == flops.training_step(conv, b) + b * (3 * (others + context) + 2 * first)
+    assert flops.importance_sample(block) == flops.importance_sample(conv) + others + context
+
+
 def test_operations_of_a_vae_by_hand(tiny_model, tiny_config):
     c = tiny_config()
     d, u, m, k, b = 20, c.hidden_units, c.z2_size, c.num_components, 7

@@ -88,16 +88,17 @@ def test_networks_without_gated_layers_have_nothing_to_leave_out(field):
 
 
 @pytest.mark.parametrize(
-    "name", ["vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae", "topdown_hvae", "pixel_topdown"]
+    "name", ["vae", "hvae", "conv_hvae", "pixel_hvae", "deep_vae", "topdown_hvae", "pixel_topdown", "block_topdown"]
 )
 def test_variational_and_generative_networks_have_their_own_rates(tiny_model, name):
-    fields = {"model": "topdown_hvae", "decoder": "pixel"} if name == "pixel_topdown" else {"model": name}
+    decoder, _, rest = name.partition("_topdown")
+    fields = {"model": name} if rest or decoder == name else {"model": "topdown_hvae", "decoder": decoder}
     model = tiny_model(**fields, prior="standard", image_shape=(4, 4, 1))
     q, p = UnitDropout(model, q_rate=0.5).layers, UnitDropout(model, p_rate=0.5).layers
     both = UnitDropout(model, 0.25, 0.5)
     assert q and p and len(both.layers) == len(q) + len(p)
     assert all(rate == (0.5 if layer in p else 0.25) for layer, rate in zip(both.layers, both.rates, strict=True))
-    if name.startswith("pixel"):  # its pixels are drawn, which has no gradient
+    if name.startswith(("pixel", "block")):  # its pixels are drawn, which has no gradient
         return
     noise = model.draw_noise(2, random.key(0))
     with tf.GradientTape() as tape:

@@ -249,6 +249,7 @@ def test_fine_tuning_a_loaded_model_and_using_it_afterwards():
         *((name, {}) for name in config.MODELS if name not in ("vae", "hvae")),  # which others fit
         ("topdown_hvae", {"decoder": "conv"}),
         ("topdown_hvae", {"decoder": "pixel"}),
+        ("topdown_hvae", {"decoder": "block"}),
     ],
 )
 def test_every_model_fits_and_evaluates(name, fields):

@@ -556,6 +556,7 @@ def test_least_weights_are_fewer_than_there_are():
         {"model": "topdown_hvae", "layers": 1, "prior": "standard"},
         {"model": "topdown_hvae", "decoder": "pixel", "pixel_units": 20, "pixel_layers": 3},
         {"model": "topdown_hvae", "decoder": "conv", "conv_maps": 40},
+        {"model": "topdown_hvae", "decoder": "block", "conv_maps": 9, "pixel_units": 20, "pixel_layers": 3},
     ):
         config = ModelConfig(**{"image_shape": (12, 8, 1), "num_components": 7, "hidden_units": 50, **fields})
         assert config.least_weights() <= models.create(config).count_params(), fields

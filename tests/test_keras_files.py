@@ -28,6 +28,7 @@ def same(a, b, x):
         {"model": "topdown_hvae", "layers": 3},
         {"model": "topdown_hvae", "decoder": "conv", "likelihood": "discretized_logistic"},
         {"model": "topdown_hvae", "decoder": "pixel"},
+        {"model": "topdown_hvae", "decoder": "block"},
     ],
     ids=lambda fields: fields["model"],
 )
@@ -44,7 +45,10 @@ def test_models_of_the_zoo(tiny_model, tmp_path, fields):
     np.testing.assert_array_equal(*(m.log_likelihood(x, 5, jit_compile=False) for m in (model, loaded)))
 
 
-@pytest.mark.parametrize("fields", [{"model": "pixel_hvae"}, {"model": "topdown_hvae", "decoder": "pixel"}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"model": "pixel_hvae"}, *({"model": "topdown_hvae", "decoder": decoder} for decoder in ("pixel", "block"))],
+)
 def test_a_pixel_model_of_mixed_precision_is_loaded_under_another_policy(tmp_path, fields):
     with compute_dtype("bfloat16"):
         model = models.create(ModelConfig(**fields, image_shape=SHAPE, num_components=3, hidden_units=4))

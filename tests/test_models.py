@@ -80,6 +80,7 @@ def test_numpy_scalars_are_numbers():
         {"model": "topdown_hvae", "prior": "vampprior", "layers": 1},
         {"model": "topdown_hvae", "prior": "vampprior", "decoder": "pixel", "image_shape": (4, 4, 1)},
         {"model": "topdown_hvae", "prior": "vampprior", "decoder": "conv", "image_shape": (4, 4, 1)},
+        {"model": "topdown_hvae", "prior": "vampprior", "decoder": "block", "image_shape": (4, 4, 1)},
     ],
     ids=lambda fields: "-".join(map(str, fields.values())),
 )

@@ -22,7 +22,13 @@ PRIOR_TITLES = {
     "vampprior_data": "VampPrior, data",
 }
 NUM_COMPONENTS = 500  # K in most of the paper's experiments
-DECODERS = ("linear", "gated", "deep", "conv", "pixel")
+DECODERS = ("linear", "gated", "deep", "conv", "block", "pixel")
+AUTOREGRESSIVE_DECODERS = ("block", "pixel")
+_OF_DECODERS = {  # fields of `ModelConfig` that some decoders have
+    "conv_maps": ("conv", "block"),
+    "pixel_units": AUTOREGRESSIVE_DECODERS,
+    "pixel_layers": AUTOREGRESSIVE_DECODERS,
+}
 STATE_MAPS = ("linear", "gated")
 MAX_LAYERS = 100
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
@@ -55,10 +61,11 @@ class ModelConfig:
         layer_head_scale: the initial weights of the heads below the top, as a multiple of the usual ones.
         state_maps: one of `STATE_MAPS`: what a layer adds to the state is affine in its latents, or one gated layer of them.
         shared_layers: whether the layers below the top share their weights.
-        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer, or two, or convolutional; "pixel" for one
-            gated layer, to the output of which is added what the pixels before a pixel say of it.
-        conv_maps: F maps of a convolutional decoder.
-        pixel_units, pixel_layers: F units for each pixel in each of the hidden layers of a pixel decoder.
+        decoder: one of `DECODERS`: p(x|state) affine, or with one gated layer, or two, or convolutional; "block" for a
+            convolutional one, to the output of which is added what the pixels before a pixel in its block of 4x4 say of
+            it, and "pixel" for one gated layer and what the pixels before it in and around its block say.
+        conv_maps: F maps of a convolutional or block decoder.
+        pixel_units, pixel_layers: F units for each pixel in each of the hidden layers of a block or pixel decoder.
         pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
 
     Raises:
@@ -130,6 +137,10 @@ class ModelConfig:
         """Latents of the layer that has the prior."""
         return self.latent_size if self.model == "topdown_hvae" else self.z2_size
 
+    def of_decoder(self):
+        """The fields that this decoder of `topdown_hvae` has beside those of all."""
+        return tuple(field for field, decoders in _OF_DECODERS.items() if self.decoder in decoders)
+
     def unused(self):
         """What makes no difference to this model.
 
@@ -138,12 +149,10 @@ class ModelConfig:
         """
         model, prior = f"model={self.model}", f"prior={self.prior}"
         below_the_top = ("layer_units", "layer_head_scale", "shared_layers")
-        of_decoders = {"conv": ("conv_maps",), "pixel": ("pixel_units", "pixel_layers")}
+        of_others = [field for field in _OF_DECODERS if field not in self.of_decoder()]
         unused = {}
         if self.model == "topdown_hvae":
-            for decoder, fields in of_decoders.items():
-                if decoder != self.decoder:
-                    unused |= dict.fromkeys(fields, f"decoder={self.decoder}")
+            unused |= dict.fromkeys(of_others, f"decoder={self.decoder}")
             unused |= dict.fromkeys(("z1_size", "z2_size"), model)
             if self.layers == 1:
                 unused |= dict.fromkeys(below_the_top, "layers=1")
@@ -154,7 +163,7 @@ class ModelConfig:
                 "state_size",
                 "state_maps",
                 "decoder",
-                *sum(of_decoders.values(), ()),
+                *_OF_DECODERS,
                 *below_the_top,
             )
             unused |= dict.fromkeys(topdown, model)
@@ -174,12 +183,17 @@ class ModelConfig:
             layer = self.layer_units * (units + 2 * self.state_size + latents)  # of q(z_l|x, s_l) and p(z_l|s_l)
             below = min(self.layers - 1, 1) if self.shared_layers else self.layers - 1
             dense = units * (units + latents + pixels) + below * layer + self.state_size * latents
-            if self.decoder == "conv":
+            of_block = 16 * self.pixel_units
+            if self.decoder in ("conv", "block"):
                 dense += self.conv_maps * (self.state_size + 18 * self.conv_maps)
             else:
                 dense += units * pixels
             if self.decoder == "pixel":
-                dense += units * self.pixel_units + (self.pixel_layers - 1) * (16 * self.pixel_units) ** 2
+                dense += units * self.pixel_units
+            if self.decoder == "block":
+                dense += self.conv_maps * of_block
+            if self.decoder in AUTOREGRESSIVE_DECODERS:
+                dense += (self.pixel_layers - 1) * of_block**2
         elif self.model == "pixel_hvae":
             dense = units * (latents + self.z1_size)
         else:

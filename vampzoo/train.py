@@ -94,14 +94,20 @@ flags.DEFINE_enum(
     _ARCHITECTURE.decoder,
     config.DECODERS,
     "p(x|state) of --model=topdown_hvae: affine, or with one gated layer, or two; conv: convolutions at a quarter of the "
-    "image's sides; pixel: of a pixel given those before it",
+    "image's sides; block: the same, and of a pixel given those before it in its block of 4x4; pixel: of a pixel given "
+    "those before it in and around its block",
     module_name=_MODEL,
 )
-flags.DEFINE_integer("conv_maps", _ARCHITECTURE.conv_maps, "maps of --decoder=conv", module_name=_MODEL)
+flags.DEFINE_integer("conv_maps", _ARCHITECTURE.conv_maps, "maps of --decoder=conv or block", module_name=_MODEL)
 flags.DEFINE_integer(
-    "pixel_units", _ARCHITECTURE.pixel_units, "units for each pixel in a layer of --decoder=pixel", module_name=_MODEL
+    "pixel_units",
+    _ARCHITECTURE.pixel_units,
+    "units for each pixel in a layer of --decoder=block or pixel",
+    module_name=_MODEL,
 )
-flags.DEFINE_integer("pixel_layers", _ARCHITECTURE.pixel_layers, "hidden layers of --decoder=pixel", module_name=_MODEL)
+flags.DEFINE_integer(
+    "pixel_layers", _ARCHITECTURE.pixel_layers, "hidden layers of --decoder=block or pixel", module_name=_MODEL
+)
 flags.DEFINE_float(
     "pseudo_inputs_mean", None, "mean of the initial pseudo-inputs (default: the dataset's)", module_name=_MODEL
 )

@@ -3,6 +3,7 @@
 import itertools
 
 from vampzoo import memory, networks, priors
+from vampzoo.config import AUTOREGRESSIVE_DECODERS
 from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.pixel_hvae import PixelHVAE
@@ -24,12 +25,12 @@ def create(config, seed=0):
     Raises:
         TooLarge: if its weights do not fit into the memory.
         InvalidValue: for images of a height or width that the model's strides or blocks do not divide (conv_hvae, pixel_hvae
-            and the decoders "conv" and "pixel": by 4).
+            and the decoders "conv", "block" and "pixel": by 4).
     """
     of_latents = ("z1_size", "z2_size")
     if config.model == "topdown_hvae":
         of_latents = ("layers", "latent_size", "state_size", "layer_units")
-        of_latents += {"conv": ("conv_maps",), "pixel": ("pixel_units", "pixel_layers")}.get(config.decoder, ())
+        of_latents += config.of_decoder()
     fields = ("num_components", "hidden_units", *of_latents, "image_shape")
     sizes = ", ".join(f"{field}={getattr(config, field)}" for field in fields)
     memory.check(4 * config.least_weights(), f"the weights of a model with {sizes}")
@@ -144,7 +145,8 @@ def _topdown_hvae(config, prior, seeds):
     q_layers = networks.topdown_encoders(num, units, state_size, layer_units, size, next(seeds), scale)
     p_layers = networks.topdown_priors(num, state_size, layer_units, size, next(seeds), scale)
     state_maps = networks.state_maps(1 + num, config.layers * size, size, state_size, next(seeds), gated)
-    model = TopDownHVAE if config.decoder != "pixel" else PixelTopDownHVAE
+    autoregressive = config.decoder in AUTOREGRESSIVE_DECODERS
+    model = PixelTopDownHVAE if autoregressive else TopDownHVAE
     model = model(
         q_top=networks.mlp_image_encoder(shape, units, size, next(seeds), name="q_top"),
         q_features=networks.mlp_image_features(shape, units, next(seeds), name="q_features") if below else None,
@@ -155,7 +157,7 @@ def _topdown_hvae(config, prior, seeds):
         prior=prior,
         likelihood=config.likelihood,
     )
-    if config.decoder == "pixel":
+    if autoregressive:
         model.importance_chunk = _conv_importance_chunk(shape)
     return model
 
@@ -163,11 +165,17 @@ def _topdown_hvae(config, prior, seeds):
 def _state_decoder(config, seed):
     """p(x|s_0) of the top-down model, as arguments of its class."""
     shape, units, state_size = config.image_shape, config.hidden_units, config.state_size
-    if config.decoder == "pixel":
-        features = networks.block_features(state_size, shape, config.likelihood, units, config.pixel_units, seed)
+    if config.decoder in AUTOREGRESSIVE_DECODERS:
+        pixel_units, window = config.pixel_units, config.decoder == "pixel"
+        if window:
+            features = networks.window_features(state_size, shape, config.likelihood, units, pixel_units, seed)
+        else:
+            features = networks.block_features(
+                state_size, shape, config.likelihood, config.conv_maps, pixel_units, seed
+            )
         return {
             "p_x_features": features,
-            "p_x": networks.block_decoder(features, shape, config.pixel_units, config.pixel_layers, seed),
+            "p_x": networks.block_decoder(features, shape, pixel_units, config.pixel_layers, seed, window),
         }
     if config.decoder == "conv":
         return {"p_x": networks.conv_state_decoder(state_size, shape, config.likelihood, config.conv_maps, seed)}

@@ -19,6 +19,7 @@ from vampzoo.networks.architectures import (
     state_maps,
     topdown_encoders,
     topdown_priors,
+    window_features,
 )
 from vampzoo.networks.block_made import BlockMADE
 from vampzoo.networks.layers import GatedConv2D, GatedDense
@@ -47,4 +48,5 @@ __all__ = [
     "state_maps",
     "topdown_encoders",
     "topdown_priors",
+    "window_features",
 ]

@@ -159,42 +159,55 @@ def conv_state_decoder(state_size, image_shape, likelihood, maps, seed, name="p_
     Raises:
         InvalidValue: if 4 does not divide the image's height and width.
     """
-    height, width, channels = image_shape
+    seeds = _seeds(seed)
+    state = keras.Input((state_size,), name="state")
+    h = _state_to_maps(state, image_shape, maps, seeds)  # [B, H / 4, W / 4, F]
+    outputs = _maps_to_image(h, image_shape, likelihood, seeds)
+    return keras.Model(state, outputs[0] if len(outputs) == 1 else outputs, name=name)
+
+
+def _state_to_maps(state, image_shape, maps, seeds):
+    """What `conv_state_decoder` makes of the state [B, S] before its output: [B, H / 4, W / 4, F]."""
+    height, width, _ = image_shape
     if height % _PATCH or width % _PATCH:
         raise InvalidValue(
-            f"the convolutional decoder makes patches of {_PATCH}x{_PATCH} pixels: height and width must be divisible by "
+            f"the convolutional decoders make patches of {_PATCH}x{_PATCH} pixels: height and width must be divisible by "
             f"{_PATCH}, got {height}x{width}; pad the images, or use another decoder"
         )
     rows, columns = height // _PATCH, width // _PATCH
-    seeds = _seeds(seed)
-    state = keras.Input((state_size,), name="state")
     h = GatedDense(rows * columns * maps, seed=next(seeds))(state)
-    h = keras.layers.Reshape((rows, columns, maps))(h)  # [B, H / 4, W / 4, F]
+    h = keras.layers.Reshape((rows, columns, maps))(h)
     for i in range(2):
         h = h + keras.layers.Activation("elu")(_convolution(maps, maps, next(seeds), name=f"residual_{i}")(h))
-    outputs = []
+    return h
+
+
+def _maps_to_image(h, image_shape, likelihood, seeds):
+    """Maps [B, H / 4, W / 4, F] -> a list of the parameters of the image likelihood, [B, H, W, C] each."""
+    rows, columns, maps = h.shape[1:]
+    channels, outputs = image_shape[-1], []
     for parameter in ("logits",) if likelihood == "bernoulli" else ("mean", "log_scale"):
         patches = _convolution(_PATCH**2 * channels, maps, next(seeds), name=parameter)(h)  # [B, H / 4, W / 4, 16 C]
         patches = keras.layers.Reshape((rows, columns, _PATCH, _PATCH, channels))(patches)
         pixels = keras.layers.Permute((1, 3, 2, 4, 5))(patches)  # [B, H / 4, 4, W / 4, 4, C]
         outputs.append(keras.layers.Reshape(image_shape)(pixels))
-    return keras.Model(state, outputs[0] if len(outputs) == 1 else outputs, name=name)
+    return outputs
 
 
-def _convolution(filters, fan_in_maps, seed, name):
-    """A 3x3 convolution of the size of its input, initialised as dense layers are."""
+def _convolution(filters, fan_in_maps, seed, name, kernel_size=3):
+    """A convolution of the size of its input, initialised as dense layers are."""
     return keras.layers.Conv2D(
         filters,
-        3,
+        kernel_size,
         padding="same",
         kernel_initializer=he_normal(seed),
-        bias_initializer=uniform_fan_in(9 * fan_in_maps, seed + 1),
+        bias_initializer=uniform_fan_in(kernel_size**2 * fan_in_maps, seed + 1),
         name=name,
     )
 
 
-def block_features(state_size, image_shape, likelihood, units, pixel_units, seed, name="p_x_features"):
-    """state [B, S] -> what a `BlockMADE` takes of the latents: gated S -> U, then out.
+def window_features(state_size, image_shape, likelihood, units, pixel_units, seed, name="p_x_features"):
+    """state [B, S] -> what a `BlockMADE` with a window takes of the latents: gated S -> U, then out.
 
     Its outputs are the context of each block [B, N, F] and the parameters that the latents alone give, as of `image_head`.
     """
@@ -208,9 +221,25 @@ def block_features(state_size, image_shape, likelihood, units, pixel_units, seed
     return keras.Model(state, [context, *(parameters if isinstance(parameters, list) else [parameters])], name=name)
 
 
-def block_decoder(features, image_shape, pixel_units, depth, seed, name="p_x"):
-    """(x [B, H, W, C], the outputs of `block_features`, the network `features`) -> p(x|s_0): a `BlockMADE`."""
-    network = BlockMADE(pixel_units, depth, image_shape[-1], itertools.count(1000 * seed + 500, 2), name=name)
+def block_features(state_size, image_shape, likelihood, maps, pixel_units, seed, name="p_x_features"):
+    """state [B, S] -> what a `BlockMADE` without a window takes of the latents: the maps of `conv_state_decoder`, then out.
+
+    Its outputs are the context of each block [B, N, P F], by a 1x1 convolution of the maps, and what `conv_state_decoder`
+    gives.
+    """
+    seeds = _seeds(seed)
+    state = keras.Input((state_size,), name="state")
+    h = _state_to_maps(state, image_shape, maps, seeds)  # [B, H / 4, W / 4, maps]
+    parameters = _maps_to_image(h, image_shape, likelihood, seeds)
+    context = _convolution(_PATCH**2 * pixel_units, maps, next(seeds), name="context", kernel_size=1)(h)
+    context = keras.layers.Reshape((num_blocks(image_shape), _PATCH**2 * pixel_units))(context)  # [B, N, P F]
+    return keras.Model(state, [context, *parameters], name=name)
+
+
+def block_decoder(features, image_shape, pixel_units, depth, seed, window, name="p_x"):
+    """(x [B, H, W, C], the outputs of the network `features`) -> p(x|s_0): a `BlockMADE`."""
+    channels, seeds = image_shape[-1], itertools.count(1000 * seed + 500, 2)
+    network = BlockMADE(pixel_units, depth, channels, seeds, window, name=name)
     network.build([(None, *image_shape), *(output.shape for output in features.outputs)])
     return network
 

@@ -1,11 +1,15 @@
-"""An autoregressive decoder made of dense layers: block by block, and pixel by pixel within a block.
+"""An autoregressive decoder made of dense layers: pixel by pixel within a block, and block by block or all blocks alike.
 
-p(x|s) = prod_i p(x_i | x_1 ... x_{i-1}, s) over pixels in an order of their own: blocks of 4x4 pixels in raster order, and
-the pixels of a block in raster order. One network, the same for all blocks, is a masked autoencoder (MADE, Germain et al.,
-2015) of the pixels of a block, which also sees the pixels around it that come before, up to `ABOVE` rows above and
-`BESIDE` columns to either side, and what the latents say of that block. The channels of one pixel are independent given
-the pixels before it. All of it is products with matrices, N rows an image, which a CPU does faster than convolutions of
-few channels at every pixel.
+One network, the same for all blocks of 4x4 pixels, is a masked autoencoder (MADE, Germain et al., 2015) of the pixels of a
+block in raster order. It also sees what the latents say of that block, and
+
+- with a window the pixels around it that come before, up to `ABOVE` rows above and `BESIDE` columns to either side:
+  p(x|s) = prod_i p(x_i | x_1 ... x_{i-1}, s) over all pixels, the blocks in raster order;
+- without one nothing else: p(x|s) = prod_b prod_i p(x_bi | x_b1 ... x_b{i-1}, s), blocks independent given the latents,
+  which have to say everything about what is larger than a block.
+
+The channels of one pixel are independent given the pixels before it. All of it is products with matrices, N rows an image,
+which a CPU does faster than convolutions of few channels at every pixel.
 
 Dimensions: B batch, k samples, N = H W / 16 blocks, P = 16 pixels of a block, C channels, F units of a pixel, W window.
 """
@@ -23,7 +27,7 @@ SIDE = 4  # of a block
 ABOVE = 3  # rows of the window above a block
 BESIDE = 4  # its columns on either side
 _PIXELS = SIDE * SIDE
-_WINDOW = (SIDE + ABOVE, SIDE + 2 * BESIDE)
+_WINDOW = (SIDE + ABOVE, SIDE + 2 * BESIDE)  # with the block itself
 
 
 def _window_mask():
@@ -39,9 +43,9 @@ def _window_mask():
     return (rows < 0) | (columns < 0) | (in_block & earlier)
 
 
-def _block_mask():
-    """[P, P]: whether a pixel is the other or comes before it, of units that see no more than what comes before theirs."""
-    return np.triu(np.ones((_PIXELS, _PIXELS), bool))
+def _block_mask(itself):
+    """[P, P]: whether a pixel of a block comes before another, or, for units that see what comes before theirs, is it."""
+    return np.triu(np.ones((_PIXELS, _PIXELS), bool), k=0 if itself else 1)
 
 
 class _MaskedDense(keras.layers.Layer):
@@ -70,25 +74,27 @@ class _MaskedDense(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("vampzoo")
 class BlockMADE(keras.layers.Layer):
-    """(x [B, H, W, C], context [B k, N, F], parameters) -> parameters of the image likelihood, [B k, H, W, C] each.
+    """(x [B, H, W, C], context [B k, N, .], parameters) -> parameters of the image likelihood, [B k, H, W, C] each.
 
     The parameters that go in are those that the latents alone give, one or two; what the pixels before it say of a pixel
     is added to the first of them, logits or the mean before its sigmoid. Units are gated by nothing: ELU, and residual
-    layers after the first.
+    layers after the first. The context is added to the units of the first: F numbers for each block with a window, the
+    same for all of its pixels, and P F without one.
 
     Args:
         units: F, of each pixel in each layer.
         depth: number of hidden layers, at least one, which is of the window.
         channels: C.
         seeds: iterator of integers that decide the initial weights.
+        window: whether a block sees what comes before it beside and above.
     """
 
-    def __init__(self, units, depth, channels, seeds, **kwargs):
+    def __init__(self, units, depth, channels, seeds, window=True, **kwargs):
         super().__init__(**kwargs)
-        self.units, self.channels = units, channels
+        self.units, self.channels, self.window = units, channels, window
         self.seeds = [next(seeds) for _ in range(depth + 1)]
         how = {"dtype": self.dtype_policy}  # and not what is the global one when a file is loaded
-        before, up_to = _window_mask(), _block_mask()
+        before, up_to = _window_mask() if window else _block_mask(itself=False), _block_mask(itself=True)
         masks = [_spread(before, channels, units), *[_spread(up_to, units, units)] * (depth - 1)]
         self.hidden = [
             _MaskedDense(mask, seed, name=f"hidden_{i}", **how)
@@ -98,11 +104,16 @@ class BlockMADE(keras.layers.Layer):
 
     def get_config(self):
         config = {"units": self.units, "depth": len(self.hidden), "channels": self.channels, "seeds": list(self.seeds)}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **config, "window": self.window}
 
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "seeds": iter(config["seeds"])})
+
+    @property
+    def context_size(self):
+        """Numbers that the context has for each block."""
+        return self.units * (1 if self.window else _PIXELS)
 
     def parts(self):
         """The layers that this one consists of, in order."""
@@ -118,35 +129,57 @@ class BlockMADE(keras.layers.Layer):
 
     def call(self, inputs):
         x, context, *parameters = inputs
-        _, height, width, channels = x.shape
         blocks = num_blocks(x.shape[1:])  # N
-        h = self.hidden[0](tf.reshape(_windows(x), [-1, self.hidden[0].mask.shape[0]]))  # [B N, P F], of x alone
+        seen = _windows(x) if self.window else _blocks(x)
+        h = self.hidden[0](tf.reshape(seen, [-1, self.hidden[0].mask.shape[0]]))  # [B N, P F], of x alone
         h = tf.reshape(h, [-1, blocks, _PIXELS * self.units])  # [B, N, P F]
         h = tf.repeat(h, tf.shape(context)[0] // tf.maximum(tf.shape(x)[0], 1), axis=0)  # [B k, N, P F]
-        terms = self._terms(tf.reshape(h, [-1, _PIXELS * self.units]), tf.reshape(context, [-1, self.units]))
-        terms = tf.reshape(terms, [-1, height // SIDE, width // SIDE, SIDE, SIDE, channels])
-        terms = tf.reshape(tf.transpose(terms, [0, 1, 3, 2, 4, 5]), [-1, height, width, channels])  # [B k, H, W, C]
-        return _one_or_list([parameters[0] + terms, *parameters[1:]])
+        terms = self._terms(tf.reshape(h, [-1, _PIXELS * self.units]), tf.reshape(context, [-1, self.context_size]))
+        return _one_or_list([parameters[0] + _from_blocks(terms, x.shape[1:]), *parameters[1:]])
 
     def _terms(self, h, context):
-        """What is added for each pixel of a block [R, P C], from what the window gives [R, P F] and its context [R, F]."""
-        h = tf.nn.elu(h + tf.tile(context, [1, _PIXELS]))  # [R, P F]
+        """What is added for each pixel of a block [R, P C], from what it sees gives [R, P F] and its context [R, .]."""
+        h = tf.nn.elu(h + (tf.tile(context, [1, _PIXELS]) if self.window else context))  # [R, P F]
         for layer in self.hidden[1:]:
             h = h + tf.nn.elu(layer(h))
         return self.out(h)
 
     def generate(self, features, draw):
-        """Draws images pixel by pixel: a pixel costs one pass of its block, not of the image.
+        """Draws images: with a window pixel by pixel, each at the cost of its block; else in P steps, one for all blocks.
 
         Args:
-            features: [context [B, N, F], parameters [B, H, W, C], one or two], as `call` takes them.
-            draw: (parameters of the likelihood [B, 1, 1, C], index of the pixel in the order of drawing) -> its value
-                [B, 1, 1, C].
+            features: [context [B, N, .], parameters [B, H, W, C], one or two], as `call` takes them.
+            draw: (parameters of the likelihood, index of the step) -> values, of the same shape: [B, 1, 1, C] of a pixel,
+                or [B, H / 4, W / 4, C] of one in each block.
 
         Returns:
             [B, H, W, C].
         """
         context, *parameters = (tf.cast(t, tf.float32) for t in features)  # whatever the precision of training
+        return (self._generate_in_order if self.window else self._generate_blocks)(context, parameters, draw)
+
+    def _generate_blocks(self, context, parameters, draw):
+        shape = height, width, channels = parameters[0].shape[1:]
+        grid = [-1, height // SIDE, width // SIDE, channels]
+        context = tf.reshape(context, [-1, self.context_size])  # [B N, P F]
+        parameters = [tf.reshape(_blocks(t), [-1, _PIXELS, channels]) for t in parameters]  # [B N, P, C]
+
+        def step(i, pixels):  # pixels [B N, P, C], zeros where nothing is drawn yet
+            terms = self._terms(self.hidden[0](tf.reshape(pixels, [-1, _PIXELS * channels])), context)
+            term = tf.cast(tf.reshape(terms, [-1, _PIXELS, channels])[:, i], tf.float32)  # [B N, C]
+            first, *others = (t[:, i] for t in parameters)
+            value = draw(
+                _one_or_list([tf.reshape(t, grid) for t in (first + term, *others)]), i
+            )  # [B, H / 4, W / 4, C]
+            value = tf.reshape(value, [-1, 1, channels])
+            return i + 1, tf.where(tf.range(_PIXELS)[:, tf.newaxis] == i, value, pixels)
+
+        _, pixels = tf.while_loop(
+            lambda i, _: i < _PIXELS, step, [tf.constant(0), tf.zeros_like(parameters[0])], parallel_iterations=1
+        )
+        return _from_blocks(pixels, shape)
+
+    def _generate_in_order(self, context, parameters, draw):
         _, height, width, channels = parameters[0].shape
         batch, across = tf.shape(context)[0], width // SIDE
         context = tf.transpose(context, [1, 0, 2])  # [N, B, F]
@@ -181,8 +214,8 @@ def num_blocks(image_shape):
     height, width, _ = image_shape
     if height % SIDE or width % SIDE:
         raise InvalidValue(
-            f"the pixel decoder consists of blocks of {SIDE}x{SIDE} pixels: height and width must be divisible by {SIDE}, "
-            f"got {height}x{width}; pad the images, or use another decoder"
+            f"the decoders block and pixel consist of blocks of {SIDE}x{SIDE} pixels: height and width must be divisible "
+            f"by {SIDE}, got {height}x{width}; pad the images, or use another decoder"
         )
     return height * width // _PIXELS
 
@@ -190,6 +223,20 @@ def num_blocks(image_shape):
 def _spread(mask, num_in, num_out):
     """A mask of pixels [I, O] as one of `num_in` numbers of each pixel to `num_out` of each."""
     return np.repeat(np.repeat(mask, num_in, axis=0), num_out, axis=1)
+
+
+def _blocks(x):
+    """x [B, H, W, C] -> its blocks, [B, H / 4, W / 4, 4, 4, C]."""
+    _, height, width, channels = x.shape
+    x = tf.reshape(x, [-1, height // SIDE, SIDE, width // SIDE, SIDE, channels])
+    return tf.transpose(x, [0, 1, 3, 2, 4, 5])
+
+
+def _from_blocks(pixels, image_shape):
+    """Pixels of blocks, B N P C numbers in any shape -> [B, H, W, C]."""
+    height, width, channels = image_shape
+    pixels = tf.reshape(pixels, [-1, height // SIDE, width // SIDE, SIDE, SIDE, channels])
+    return tf.reshape(tf.transpose(pixels, [0, 1, 3, 2, 4, 5]), [-1, height, width, channels])
 
 
 def _windows(x):

@@ -9,7 +9,7 @@ import math
 import re
 
 from vampzoo import datasets
-from vampzoo.config import MODEL_TITLES, SELECTION_TITLES, TrainingConfig
+from vampzoo.config import AUTOREGRESSIVE_DECODERS, MODEL_TITLES, SELECTION_TITLES, TrainingConfig
 from vampzoo.errors import InvalidValue
 from vampzoo.zoo import preset_folder
 
@@ -319,7 +319,8 @@ def _limits(metrics, config):
         "- The log-likelihood is a lower bound in expectation, tight as S grows."
         + (
             ""
-            if model["model"] == "pixel_hvae" or (model["model"], model.get("decoder")) == ("topdown_hvae", "pixel")
+            if model["model"] == "pixel_hvae"
+            or (model["model"] == "topdown_hvae" and model.get("decoder") in AUTOREGRESSIVE_DECODERS)
             else " The pictures are means of p(x|z) for random z, not draws of pixels."
         ),
         "- The weights are under "
