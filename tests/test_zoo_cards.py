@@ -102,6 +102,7 @@ def test_dead_components_are_on_the_card():
         ({"shift_pixels": 2, "shift_epochs": 7}, "moved by up to 2 pixels in the first 7 epochs"),
         ({"objective": "dreg", "objective_samples": 1}, "of 1 sample with doubly reparameterised gradients"),
         ({"objective_samples": 5}, "the mean ELBO of 5 samples"),
+        ({"start_from": "some/where/a_run"}, "weights that were those of a_run, where the networks are alike"),
         ({"mixed_precision": "bfloat16"}, "networks that compute in bfloat16"),
         # What would have come later than the last epoch did not come:
         ({"shift_pixels": 2, "shift_epochs": 7000}, "moved by up to 2 pixels. "),

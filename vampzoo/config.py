@@ -262,6 +262,8 @@ class TrainingConfig:
         shift_pixels: by how many pixels at most a training image is moved along each side, anew at each use; 0: none is.
         shift_epochs: epochs at the start in which they are moved, before ones on the images as they are (0: all).
         pseudo_inputs_from_data: start the pseudo-inputs at training images with noise.
+        start_from: preset, run folder or address of a model ("" for none): the networks that it has in common with this one
+            start with its weights, and so does the prior.
         mixed_precision: one of `MIXED_PRECISIONS`: what the networks compute in. Weights, densities and the state of the
             optimiser are float32 all the same.
         seed: decides initial weights, order of the data, binarisation and noise.
@@ -289,6 +291,7 @@ class TrainingConfig:
     shift_pixels: int = 0
     shift_epochs: int = 0
     pseudo_inputs_from_data: bool = False
+    start_from: str = ""
     mixed_precision: str = "none"
     seed: int = 0
 

@@ -18,7 +18,7 @@ import warnings
 
 from absl import flags
 
-from vampzoo import __version__, config, datasets, figures, files, program
+from vampzoo import __version__, config, datasets, figures, files, program, zoo
 from vampzoo.errors import Hint, InvalidValue
 
 FLAGS = flags.FLAGS
@@ -207,6 +207,12 @@ flags.DEFINE_integer(
 flags.DEFINE_boolean(
     "pseudo_inputs_from_data", False, "start the pseudo-inputs at training images with noise", module_name=_TRAINING
 )
+flags.DEFINE_string(
+    "start_from",
+    _DEFAULTS.start_from,
+    "preset, run folder or hf://OWNER/NAME whose weights those networks start with that both models have",
+    module_name=_TRAINING,
+)
 flags.DEFINE_enum(
     "mixed_precision", "none", config.MIXED_PRECISIONS, "what the networks compute in", module_name=_TRAINING
 )
@@ -266,6 +272,8 @@ def main(argv):
     training_config = config.TrainingConfig(
         **{field.name: FLAGS[field.name].value for field in dataclasses.fields(config.TrainingConfig)}
     )
+    if training_config.start_from:
+        zoo.find(training_config.start_from)
     config.check_num_samples(FLAGS.num_samples, "--num_samples")
     if not math.isfinite(FLAGS.checkpoint_seconds):
         raise InvalidValue(f"--checkpoint_seconds must be finite, got {FLAGS.checkpoint_seconds}")
@@ -318,6 +326,7 @@ def train(folder, model_config, training_config, dataset, strategy):
     from vampzoo import training
 
     is_chief = folder.writer
+    start = zoo.load(training_config.start_from) if training_config.start_from else None
     trainer = training.Trainer(
         model_config,
         training_config,
@@ -327,12 +336,16 @@ def train(folder, model_config, training_config, dataset, strategy):
         jit_compile=FLAGS.jit_compile,
         checkpoint_seconds=FLAGS.checkpoint_seconds,
         image_epochs=FLAGS.image_epochs,
+        start=start,
         pseudo_input_chunk=FLAGS.pseudo_input_chunk,
     )
     if said := training.unused_gpu():
         warnings.warn(said, Hint, stacklevel=2)
     images = f"{len(dataset.train)} training images on {training.describe(trainer.strategy)}"
     print(f"{trainer.model.describe()}\n{images}; run folder {folder.path}", file=sys.stderr)
+    if start is not None:
+        found, new = (", ".join(names) or "nothing" for names in trainer.started)
+        print(f"with the weights of {training_config.start_from}: {found}; new: {new}", file=sys.stderr)
     try:
         model = trainer.fit()
     except training.Interrupted as interruption:

@@ -8,6 +8,7 @@ from vampzoo.models.deep_vae import DeepVAE
 from vampzoo.models.hvae import HVAE
 from vampzoo.models.pixel_hvae import PixelHVAE
 from vampzoo.models.pixel_topdown_hvae import PixelTopDownHVAE
+from vampzoo.models.starting import start_from
 from vampzoo.models.topdown_hvae import TopDownHVAE
 from vampzoo.models.vae import VAE
 
@@ -21,4 +22,5 @@ __all__ = [
     "PixelTopDownHVAE",
     "TopDownHVAE",
     "create",
+    "start_from",
 ]

@@ -1,4 +1,4 @@
-"""The top-down HVAE with an autoregressive decoder: p(x|z_1, ..., z_L) is a product over pixels."""
+"""The top-down HVAE with an autoregressive decoder: p(x|z_1, ..., z_L) is a product over pixels, of blocks or of all."""
 
 import keras
 
@@ -11,12 +11,13 @@ from vampzoo.models.topdown_hvae import TopDownHVAE
 
 @keras.saving.register_keras_serializable("vampzoo")
 class PixelTopDownHVAE(DrawsPixels, TopDownHVAE):
-    """The top-down model whose pixels depend on the pixels before them as well as on all latents.
+    """The top-down model whose pixels depend on pixels before them as well as on all latents.
 
-    Images that it decodes are drawn from p(x|s_0) pixel by pixel: such a decoder has no mean image.
+    Which these are is the decoder's to say: with a window all that lie near, else those of the pixel's block of 4x4. Images
+    that it decodes are drawn from p(x|s_0): such a decoder has no mean image.
 
     Args:
-        p_x_features: state [B, S] -> [context [B, N, F], parameters of the image likelihood that the latents alone give].
+        p_x_features: state [B, S] -> [context [B, N, .], parameters of the image likelihood that the latents alone give].
         p_x: a `vampzoo.networks.BlockMADE`.
         **networks: the others, as for `TopDownHVAE`.
     """
@@ -25,7 +26,7 @@ class PixelTopDownHVAE(DrawsPixels, TopDownHVAE):
         super().__init__(name=name, **networks)
 
     def p_x(self, state, training=False, x=None):
-        """prod_i p(x_i | x_1 ... x_{i-1}, s_0), teacher-forced: pixel i's factor given the pixels of x before it.
+        """prod_i p(x_i | x_1 ... x_{i-1}, s_0), teacher-forced: pixel i's factor given pixels of x before it.
 
         Args:
             state: s_0 [B k, S].

@@ -45,13 +45,15 @@ class Trainer:
         checkpoint_seconds: time between two checkpoints, which are written at the ends of epochs and between
             segments of one; 0: at each of them.
         image_epochs: epochs between two image grids, and measurements of the prior's components, in TensorBoard (0: none).
+        start: a `vampzoo.models.LatentVariableModel` whose weights those networks start with that both have
+            (`vampzoo.models.start_from`), and the prior, unless its pseudo-inputs come from the data; None: as they are.
         pseudo_input_chunk: pseudo-inputs encoded at once, of a VampPrior (0: all, or as a given model's prior has it).
             Bounds the memory, not the result. XLA is then used on GPUs only: on a CPU its convolutions in a loop are slow.
 
     Raises:
         InvalidValue: if the pseudo-inputs are to come from fewer training images than there are components, or if there is
             nothing for dropout to leave out, or no pseudo-inputs for `pseudo_inputs_from_data`, or if `shift_pixels` would
-            leave nothing of an image.
+            leave nothing of an image, or if `start` has nothing in common with the model.
         RunFolderError: if no checkpoint of an old run can be read.
     """
 
@@ -66,6 +68,7 @@ class Trainer:
         jit_compile=True,
         checkpoint_seconds=60.0,
         image_epochs=20,
+        start=None,
         pseudo_input_chunk=0,
     ):
         if not tf.config.list_physical_devices("GPU"):  # which have a memory of their own
@@ -86,7 +89,7 @@ class Trainer:
         with self.workers.loss_explained():
             self.workers.wait()  # the one that writes has made the folder before any other looks into it
             with memory_errors_explained(), strategy.scope():
-                self._create_model(pseudo_input_chunk)
+                self._create_model(pseudo_input_chunk, start)
         prior = self.model.prior_layer
         in_chunks = prior.has_pseudo_inputs and 0 < pseudo_input_chunk < prior.num_components
         if in_chunks and not tf.config.list_logical_devices("GPU"):
@@ -123,7 +126,7 @@ class Trainer:
         self._epochs_before = 0
         self._segment = 1  # steps until Python looks up again
 
-    def _create_model(self, pseudo_input_chunk):
+    def _create_model(self, pseudo_input_chunk, start):
         """The model, its optimiser and the copy of its best weights, in the strategy's scope."""
         config = self.config
         given = isinstance(self._given, models.LatentVariableModel)
@@ -145,7 +148,8 @@ class Trainer:
                 "--pseudo_inputs_from_data is for a VampPrior, and this prior has no pseudo-inputs: leave it out, or give "
                 "--nopseudo_inputs_from_data"
             )
-        if config.pseudo_inputs_from_data or not given:
+        self.started = models.start_from(self.model, start) if start is not None else ([], [])  # what with, and without
+        if config.pseudo_inputs_from_data or not (given or "prior" in self.started[0]):
             prior.start_at_examples(self.dataset.train, config.seed, config.pseudo_inputs_from_data)
         steps_per_epoch = -(-len(self.dataset.train) // config.batch_size)
         self.optimizer = optimizers.create(config, self.model.trainable_variables, steps_per_epoch)

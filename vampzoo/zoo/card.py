@@ -6,6 +6,7 @@ cards are the same with and without the hub's own library.
 
 import json
 import math
+import pathlib
 import re
 
 from vampzoo import datasets
@@ -248,6 +249,8 @@ def _departures(training, epochs):
         first = training.get("shift_epochs", 0)
         when = f" in the first {first} epochs" if 0 < first < epochs else ""
         used.append(f"training images moved by up to {pixels} pixel{'s' * (pixels > 1)}{when}")
+    if start := training.get("start_from"):
+        used.append(f"weights that were those of {pathlib.PurePath(start).name}, where the networks are alike")
     if (precision := training.get("mixed_precision", "none")) != "none":
         used.append(f"networks that compute in {precision}")
     if training.get("optimizer") == "adam":
