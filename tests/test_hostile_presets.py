@@ -557,6 +557,7 @@ def test_least_weights_are_fewer_than_there_are():
         {"model": "topdown_hvae", "decoder": "pixel", "pixel_units": 20, "pixel_layers": 3},
         {"model": "topdown_hvae", "decoder": "conv", "conv_maps": 40},
         {"model": "topdown_hvae", "decoder": "block", "conv_maps": 9, "pixel_units": 20, "pixel_layers": 3},
+        {"model": "topdown_hvae", "decoder": "block", "block_window": 5, "image_shape": (12, 8, 3)},
     ):
         config = ModelConfig(**{"image_shape": (12, 8, 1), "num_components": 7, "hidden_units": 50, **fields})
         assert config.least_weights() <= models.create(config).count_params(), fields

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from vampzoo import models, random
-from vampzoo.config import AUTOREGRESSIVE_DECODERS, ModelConfig
+from vampzoo.config import ModelConfig
 from vampzoo.errors import InvalidValue
 from vampzoo.models.drawing import DrawsPixels
 from vampzoo.networks import block_made
@@ -24,7 +24,14 @@ SMALL = {
 }
 
 
-@pytest.fixture(params=AUTOREGRESSIVE_DECODERS)
+DECODERS = {  # fields, and rows above a block and columns beside it that a pixel depends on
+    "pixel": ({"decoder": "pixel"}, (3, 4)),
+    "block": ({"decoder": "block"}, (0, 0)),
+    "block and window": ({"decoder": "block", "block_window": 2}, (2, 2)),
+}
+
+
+@pytest.fixture(params=DECODERS)
 def decoder(request):
     return request.param
 
@@ -34,7 +41,7 @@ def pixel_model(tiny_model, decoder):
     """A function: fields of a ModelConfig -> a small top-down model with such a decoder, whose weights are scaled up."""
 
     def create(scale=3, **fields):
-        model = tiny_model(**{**SMALL, "decoder": decoder, "image_shape": (8, 12, 1), **fields})
+        model = tiny_model(**{**SMALL, **DECODERS[decoder][0], "image_shape": (8, 12, 1), **fields})
         for layer in model.p_x_network.parts():
             layer.set_weights([scale * w for w in layer.get_weights()])
         return model
@@ -80,7 +87,7 @@ def test_a_pixel_depends_on_what_comes_before_it_where_it_looks_and_on_nothing_e
         for column in range(width):
             top, left = row // 4 * 4, column // 4 * 4
             rows, columns = np.indices((height, width))
-            above, beside = (3, 4) if decoder == "pixel" else (0, 0)
+            above, beside = DECODERS[decoder][1]
             inside = (
                 (rows >= top - above) & (rows < top + 4) & (columns >= left - beside) & (columns < left + 4 + beside)
             )
@@ -120,8 +127,9 @@ def test_the_loop_over_pixels_computes_what_one_pass_does(pixel_model, decoder, 
     x = tf.constant(images(3, shape, likelihood))
     features = model.p_x_features(tf.random.stateless_normal([3, 3], [0, 1]))
     order = drawing_order(8, 12)
-    where = [order == i if decoder == "pixel" else order % 16 == i for i in range(96 if decoder == "pixel" else 16)]
-    grid, seen = (1, 1) if decoder == "pixel" else (2, 3), []
+    at_once = decoder == "block"  # all blocks
+    where = [order % 16 == i if at_once else order == i for i in range(16 if at_once else 96)]
+    grid, seen = (2, 3) if at_once else (1, 1), []
 
     def draw(parameters, i):  # in eager mode the loop is Python's
         seen.append([p.numpy() for p in as_list(parameters)])
@@ -202,7 +210,7 @@ def test_what_draws_pixels_replaces_nothing_of_a_model_unasked():
 
 def test_images_that_blocks_do_not_divide_are_refused(decoder):
     with pytest.raises(InvalidValue, match=r"must be divisible by 4, got 28x30"):
-        models.create(ModelConfig(**{**SMALL, "decoder": decoder, "image_shape": (28, 30, 1)}))
+        models.create(ModelConfig(**{**SMALL, **DECODERS[decoder][0], "image_shape": (28, 30, 1)}))
 
 
 def test_without_a_window_blocks_are_independent_given_the_latents(tiny_model):
@@ -226,7 +234,7 @@ def test_an_image_that_is_needed_and_missing_is_an_error(pixel_model):
 
 
 def test_the_window_comes_before_the_block_but_for_its_own_pixels():
-    mask = block_made._window_mask().reshape(7, 12, 4, 4)
+    mask = block_made._window_mask(3, 4).reshape(7, 12, 4, 4)
     assert mask[:3].all()
     assert mask[:, :4].all()
     assert not mask[3:, 8:].any()

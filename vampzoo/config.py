@@ -28,9 +28,11 @@ _OF_DECODERS = {  # fields of `ModelConfig` that some decoders have
     "conv_maps": ("conv", "block"),
     "pixel_units": AUTOREGRESSIVE_DECODERS,
     "pixel_layers": AUTOREGRESSIVE_DECODERS,
+    "block_window": ("block",),
 }
 STATE_MAPS = ("linear", "gated")
 MAX_LAYERS = 100
+MAX_WINDOW = 28
 LIKELIHOODS = ("bernoulli", "discretized_logistic", "discretized_logistic_closed")
 
 
@@ -66,6 +68,8 @@ class ModelConfig:
             it, and "pixel" for one gated layer and what the pixels before it in and around its block say.
         conv_maps: F maps of a convolutional or block decoder.
         pixel_units, pixel_layers: F units for each pixel in each of the hidden layers of a block or pixel decoder.
+        block_window: how many pixels beyond its block, above it and to either side, a pixel of a block decoder depends on
+            if they come before; with 0 the blocks are independent given the latents.
         pseudo_inputs_mean, pseudo_inputs_stddev: of the normal that initialises the pseudo-inputs.
 
     Raises:
@@ -92,6 +96,7 @@ class ModelConfig:
     conv_maps: int = 32
     pixel_units: int = 8
     pixel_layers: int = 2
+    block_window: int = 0
     pseudo_inputs_mean: float = 0.5
     pseudo_inputs_stddev: float = 0.02
 
@@ -116,6 +121,8 @@ class ModelConfig:
         for field in ("layers", "pixel_layers"):
             if getattr(self, field) > MAX_LAYERS:
                 raise InvalidValue(f"{field} must be at most {MAX_LAYERS}, got {getattr(self, field)}")
+        if not isinstance(self.block_window, int) or not 0 <= self.block_window <= MAX_WINDOW:
+            raise InvalidValue(f"block_window must be an integer from 0 to {MAX_WINDOW}, got {self.block_window!r}")
         if not 0 < self.layer_head_scale < math.inf:
             raise InvalidValue(f"layer_head_scale must be positive and finite, got {self.layer_head_scale}")
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
@@ -191,7 +198,8 @@ class ModelConfig:
             if self.decoder == "pixel":
                 dense += units * self.pixel_units
             if self.decoder == "block":
-                dense += self.conv_maps * of_block
+                seen = (4 + self.block_window) * (4 + 2 * self.block_window)
+                dense += (self.conv_maps + seen * self.image_shape[-1]) * of_block
             if self.decoder in AUTOREGRESSIVE_DECODERS:
                 dense += (self.pixel_layers - 1) * of_block**2
         elif self.model == "pixel_hvae":

@@ -108,6 +108,12 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "pixel_layers", _ARCHITECTURE.pixel_layers, "hidden layers of --decoder=block or pixel", module_name=_MODEL
 )
+flags.DEFINE_integer(
+    "block_window",
+    _ARCHITECTURE.block_window,
+    "pixels beyond its block that a pixel of --decoder=block depends on (0: blocks are independent given the latents)",
+    module_name=_MODEL,
+)
 flags.DEFINE_float(
     "pseudo_inputs_mean", None, "mean of the initial pseudo-inputs (default: the dataset's)", module_name=_MODEL
 )

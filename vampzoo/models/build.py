@@ -166,10 +166,12 @@ def _state_decoder(config, seed):
     """p(x|s_0) of the top-down model, as arguments of its class."""
     shape, units, state_size = config.image_shape, config.hidden_units, config.state_size
     if config.decoder in AUTOREGRESSIVE_DECODERS:
-        pixel_units, window = config.pixel_units, config.decoder == "pixel"
-        if window:
+        pixel_units = config.pixel_units
+        if config.decoder == "pixel":
+            window = networks.PIXEL_WINDOW
             features = networks.window_features(state_size, shape, config.likelihood, units, pixel_units, seed)
         else:
+            window = (config.block_window, config.block_window)
             features = networks.block_features(
                 state_size, shape, config.likelihood, config.conv_maps, pixel_units, seed
             )

@@ -1,6 +1,7 @@
 """Networks: tensors in, tensors out. What their outputs mean is said by the models, as distributions."""
 
 from vampzoo.networks.architectures import (
+    PIXEL_WINDOW,
     block_decoder,
     block_features,
     conv_image_encoder,
@@ -26,6 +27,7 @@ from vampzoo.networks.layers import GatedConv2D, GatedDense
 from vampzoo.networks.pixel_cnn import PixelCNN
 
 __all__ = [
+    "PIXEL_WINDOW",
     "BlockMADE",
     "GatedConv2D",
     "GatedDense",

@@ -206,8 +206,11 @@ def _convolution(filters, fan_in_maps, seed, name, kernel_size=3):
     )
 
 
+PIXEL_WINDOW = (3, 4)  # rows above a block and columns beside it that the decoder "pixel" sees
+
+
 def window_features(state_size, image_shape, likelihood, units, pixel_units, seed, name="p_x_features"):
-    """state [B, S] -> what a `BlockMADE` with a window takes of the latents: gated S -> U, then out.
+    """state [B, S] -> what a `BlockMADE` with one context for a block takes of the latents: gated S -> U, then out.
 
     Its outputs are the context of each block [B, N, F] and the parameters that the latents alone give, as of `image_head`.
     """
@@ -222,7 +225,7 @@ def window_features(state_size, image_shape, likelihood, units, pixel_units, see
 
 
 def block_features(state_size, image_shape, likelihood, maps, pixel_units, seed, name="p_x_features"):
-    """state [B, S] -> what a `BlockMADE` without a window takes of the latents: the maps of `conv_state_decoder`, then out.
+    """state [B, S] -> what a `BlockMADE` with a context for each pixel takes: the maps of `conv_state_decoder`, then out.
 
     Its outputs are the context of each block [B, N, P F], by a 1x1 convolution of the maps, and what `conv_state_decoder`
     gives.
@@ -239,7 +242,8 @@ def block_features(state_size, image_shape, likelihood, maps, pixel_units, seed,
 def block_decoder(features, image_shape, pixel_units, depth, seed, window, name="p_x"):
     """(x [B, H, W, C], the outputs of the network `features`) -> p(x|s_0): a `BlockMADE`."""
     channels, seeds = image_shape[-1], itertools.count(1000 * seed + 500, 2)
-    network = BlockMADE(pixel_units, depth, channels, seeds, window, name=name)
+    context_each = features.outputs[0].shape[-1] != pixel_units
+    network = BlockMADE(pixel_units, depth, channels, seeds, window, context_each, name=name)
     network.build([(None, *image_shape), *(output.shape for output in features.outputs)])
     return network
 

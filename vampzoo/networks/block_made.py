@@ -3,7 +3,7 @@
 One network, the same for all blocks of 4x4 pixels, is a masked autoencoder (MADE, Germain et al., 2015) of the pixels of a
 block in raster order. It also sees what the latents say of that block, and
 
-- with a window the pixels around it that come before, up to `ABOVE` rows above and `BESIDE` columns to either side:
+- with a window the pixels around it that come before, so many rows above and columns to either side:
   p(x|s) = prod_i p(x_i | x_1 ... x_{i-1}, s) over all pixels, the blocks in raster order;
 - without one nothing else: p(x|s) = prod_b prod_i p(x_bi | x_b1 ... x_b{i-1}, s), blocks independent given the latents,
   which have to say everything about what is larger than a block.
@@ -24,28 +24,26 @@ from vampzoo.errors import InvalidValue
 from vampzoo.networks.layers import uniform_fan_in
 
 SIDE = 4  # of a block
-ABOVE = 3  # rows of the window above a block
-BESIDE = 4  # its columns on either side
 _PIXELS = SIDE * SIDE
-_WINDOW = (SIDE + ABOVE, SIDE + 2 * BESIDE)  # with the block itself
 
 
-def _window_mask():
+def _window_mask(above, beside):
     """[W, P]: whether a pixel of the window comes before a pixel of the block.
 
-    Of the window those above the block and to its left do; those to its right, of which the next block consists, do not.
+    Of the window, which has `above` rows above the block and `beside` columns on either side of it, those above the block
+    and to its left do; those to its right, of which the next block consists, do not. Without either it is the block.
     """
-    rows, columns = np.indices(_WINDOW)
-    rows, columns = (rows - ABOVE).reshape(-1, 1), (columns - BESIDE).reshape(-1, 1)  # [W, 1], seen from the block
+    rows, columns = np.indices((SIDE + above, SIDE + 2 * beside))
+    rows, columns = (rows - above).reshape(-1, 1), (columns - beside).reshape(-1, 1)  # [W, 1], seen from the block
     own_rows, own_columns = np.divmod(np.arange(_PIXELS), SIDE)  # [P]
     in_block = (rows >= 0) & (columns >= 0) & (columns < SIDE)
     earlier = (rows < own_rows) | ((rows == own_rows) & (columns < own_columns))
     return (rows < 0) | (columns < 0) | (in_block & earlier)
 
 
-def _block_mask(itself):
-    """[P, P]: whether a pixel of a block comes before another, or, for units that see what comes before theirs, is it."""
-    return np.triu(np.ones((_PIXELS, _PIXELS), bool), k=0 if itself else 1)
+def _block_mask():
+    """[P, P]: whether a pixel is the other or comes before it, of units that see no more than what comes before theirs."""
+    return np.triu(np.ones((_PIXELS, _PIXELS), bool))
 
 
 class _MaskedDense(keras.layers.Layer):
@@ -78,23 +76,24 @@ class BlockMADE(keras.layers.Layer):
 
     The parameters that go in are those that the latents alone give, one or two; what the pixels before it say of a pixel
     is added to the first of them, logits or the mean before its sigmoid. Units are gated by nothing: ELU, and residual
-    layers after the first. The context is added to the units of the first: F numbers for each block with a window, the
-    same for all of its pixels, and P F without one.
+    layers after the first. The context is added to the units of the first: F numbers for each block, the same for all of
+    its pixels, or P F.
 
     Args:
         units: F, of each pixel in each layer.
         depth: number of hidden layers, at least one, which is of the window.
         channels: C.
         seeds: iterator of integers that decide the initial weights.
-        window: whether a block sees what comes before it beside and above.
+        window: rows above a block that it sees, and columns on either side; (0, 0) for none.
+        context_each: whether each pixel of a block has a context of its own.
     """
 
-    def __init__(self, units, depth, channels, seeds, window=True, **kwargs):
+    def __init__(self, units, depth, channels, seeds, window, context_each, **kwargs):
         super().__init__(**kwargs)
-        self.units, self.channels, self.window = units, channels, window
+        self.units, self.channels, self.window, self.context_each = units, channels, tuple(window), context_each
         self.seeds = [next(seeds) for _ in range(depth + 1)]
         how = {"dtype": self.dtype_policy}  # and not what is the global one when a file is loaded
-        before, up_to = _window_mask() if window else _block_mask(itself=False), _block_mask(itself=True)
+        before, up_to = _window_mask(*window), _block_mask()
         masks = [_spread(before, channels, units), *[_spread(up_to, units, units)] * (depth - 1)]
         self.hidden = [
             _MaskedDense(mask, seed, name=f"hidden_{i}", **how)
@@ -104,7 +103,7 @@ class BlockMADE(keras.layers.Layer):
 
     def get_config(self):
         config = {"units": self.units, "depth": len(self.hidden), "channels": self.channels, "seeds": list(self.seeds)}
-        return {**super().get_config(), **config, "window": self.window}
+        return {**super().get_config(), **config, "window": self.window, "context_each": self.context_each}
 
     @classmethod
     def from_config(cls, config):
@@ -113,7 +112,7 @@ class BlockMADE(keras.layers.Layer):
     @property
     def context_size(self):
         """Numbers that the context has for each block."""
-        return self.units * (1 if self.window else _PIXELS)
+        return self.units * (_PIXELS if self.context_each else 1)
 
     def parts(self):
         """The layers that this one consists of, in order."""
@@ -130,7 +129,7 @@ class BlockMADE(keras.layers.Layer):
     def call(self, inputs):
         x, context, *parameters = inputs
         blocks = num_blocks(x.shape[1:])  # N
-        seen = _windows(x) if self.window else _blocks(x)
+        seen = _windows(x, *self.window)  # [B, H / 4, W / 4, ., ., C]
         h = self.hidden[0](tf.reshape(seen, [-1, self.hidden[0].mask.shape[0]]))  # [B N, P F], of x alone
         h = tf.reshape(h, [-1, blocks, _PIXELS * self.units])  # [B, N, P F]
         h = tf.repeat(h, tf.shape(context)[0] // tf.maximum(tf.shape(x)[0], 1), axis=0)  # [B k, N, P F]
@@ -139,7 +138,7 @@ class BlockMADE(keras.layers.Layer):
 
     def _terms(self, h, context):
         """What is added for each pixel of a block [R, P C], from what it sees gives [R, P F] and its context [R, .]."""
-        h = tf.nn.elu(h + (tf.tile(context, [1, _PIXELS]) if self.window else context))  # [R, P F]
+        h = tf.nn.elu(h + (context if self.context_each else tf.tile(context, [1, _PIXELS])))  # [R, P F]
         for layer in self.hidden[1:]:
             h = h + tf.nn.elu(layer(h))
         return self.out(h)
@@ -156,7 +155,7 @@ class BlockMADE(keras.layers.Layer):
             [B, H, W, C].
         """
         context, *parameters = (tf.cast(t, tf.float32) for t in features)  # whatever the precision of training
-        return (self._generate_in_order if self.window else self._generate_blocks)(context, parameters, draw)
+        return (self._generate_in_order if any(self.window) else self._generate_blocks)(context, parameters, draw)
 
     def _generate_blocks(self, context, parameters, draw):
         shape = height, width, channels = parameters[0].shape[1:]
@@ -168,10 +167,8 @@ class BlockMADE(keras.layers.Layer):
             terms = self._terms(self.hidden[0](tf.reshape(pixels, [-1, _PIXELS * channels])), context)
             term = tf.cast(tf.reshape(terms, [-1, _PIXELS, channels])[:, i], tf.float32)  # [B N, C]
             first, *others = (t[:, i] for t in parameters)
-            value = draw(
-                _one_or_list([tf.reshape(t, grid) for t in (first + term, *others)]), i
-            )  # [B, H / 4, W / 4, C]
-            value = tf.reshape(value, [-1, 1, channels])
+            of_pixels = _one_or_list([tf.reshape(t, grid) for t in (first + term, *others)])  # [B, H / 4, W / 4, C]
+            value = tf.reshape(draw(of_pixels, i), [-1, 1, channels])
             return i + 1, tf.where(tf.range(_PIXELS)[:, tf.newaxis] == i, value, pixels)
 
         _, pixels = tf.while_loop(
@@ -182,13 +179,15 @@ class BlockMADE(keras.layers.Layer):
     def _generate_in_order(self, context, parameters, draw):
         _, height, width, channels = parameters[0].shape
         batch, across = tf.shape(context)[0], width // SIDE
+        above, beside = self.window
+        of_window = [SIDE + above, SIDE + 2 * beside, batch, channels]
         context = tf.transpose(context, [1, 0, 2])  # [N, B, F]
         parameters = [tf.transpose(t, [1, 2, 0, 3]) for t in parameters]  # [H, W, B, C]
 
-        def step(i, images):  # images [ABOVE + H, W + 2 BESIDE, B, C], zeros around them and where nothing is drawn yet
+        def step(i, images):  # images [above + H, W + 2 beside, B, C], zeros around them and where nothing is drawn yet
             block, pixel = i // _PIXELS, i % _PIXELS
             top, left = block // across * SIDE, block % across * SIDE
-            window = tf.slice(images, [top, left, 0, 0], [*_WINDOW, batch, channels])
+            window = tf.slice(images, [top, left, 0, 0], of_window)
             window = tf.reshape(tf.transpose(window, [2, 0, 1, 3]), [batch, self.hidden[0].mask.shape[0]])  # [B, W C]
             terms = self._terms(self.hidden[0](window), context[block])
             term = tf.cast(tf.reshape(terms, [batch, _PIXELS, channels])[:, pixel], tf.float32)  # [B, C]
@@ -196,13 +195,13 @@ class BlockMADE(keras.layers.Layer):
             first, *others = (t[row, column] for t in parameters)  # [B, C]
             of_pixel = _one_or_list([t[:, tf.newaxis, tf.newaxis] for t in (first + term, *others)])
             value = draw(of_pixel, i)[:, 0, 0]  # [B, C]
-            return i + 1, tf.tensor_scatter_nd_update(images, [[row + ABOVE, column + BESIDE]], value[tf.newaxis])
+            return i + 1, tf.tensor_scatter_nd_update(images, [[row + above, column + beside]], value[tf.newaxis])
 
-        images = tf.zeros([ABOVE + height, width + 2 * BESIDE, batch, channels])
+        images = tf.zeros([above + height, width + 2 * beside, batch, channels])
         _, images = tf.while_loop(
             lambda i, _: i < height * width, step, [tf.constant(0), images], parallel_iterations=1
         )
-        return tf.transpose(images[ABOVE:, BESIDE : BESIDE + width], [2, 0, 1, 3])
+        return tf.transpose(images[above:, beside : beside + width], [2, 0, 1, 3])
 
 
 def num_blocks(image_shape):
@@ -239,12 +238,14 @@ def _from_blocks(pixels, image_shape):
     return tf.reshape(tf.transpose(pixels, [0, 1, 3, 2, 4, 5]), [-1, height, width, channels])
 
 
-def _windows(x):
-    """x [B, H, W, C] -> what each block sees, [B, H / 4, W / 4, 7, 12, C], with zeros outside the image."""
+def _windows(x, above, beside):
+    """x [B, H, W, C] -> what each block sees, [B, H / 4, W / 4, ., ., C], with zeros outside the image."""
+    if not above and not beside:
+        return _blocks(x)
     _, height, width, _ = x.shape
-    padded = tf.pad(x, [[0, 0], [ABOVE, 0], [BESIDE, BESIDE], [0, 0]])
-    rows = tf.stack([padded[:, top : top + _WINDOW[0]] for top in range(0, height, SIDE)], axis=1)
-    return tf.stack([rows[:, :, :, left : left + _WINDOW[1]] for left in range(0, width, SIDE)], axis=2)
+    padded = tf.pad(x, [[0, 0], [above, 0], [beside, beside], [0, 0]])
+    rows = tf.stack([padded[:, top : top + SIDE + above] for top in range(0, height, SIDE)], axis=1)
+    return tf.stack([rows[:, :, :, left : left + SIDE + 2 * beside] for left in range(0, width, SIDE)], axis=2)
 
 
 def _one_or_list(parameters):
