@@ -230,7 +230,10 @@ def test_active_units_of_each_layer(topdown, binary_images):
         ({"layer_units": 0}, "layer_units must be a positive integer"),
         ({"layer_head_scale": 0.0}, "layer_head_scale must be positive and finite, got 0.0"),
         ({"state_maps": "deep"}, "state_maps='deep' is unknown; the valid values are: linear, gated"),
-        ({"decoder": "dense"}, "decoder='dense' is unknown; the valid values are: linear, gated, deep, conv, block, pixel"),
+        (
+            {"decoder": "dense"},
+            "decoder='dense' is unknown; the valid values are: linear, gated, deep, conv, block, pixel",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
