@@ -43,6 +43,7 @@ def test_a_model_of_the_same_kind_is_taken_whole():
     assert models.start_from(model, other)[1] == []
     pairs = zip(tiny_run.weights(model), tiny_run.weights(other), strict=True)
     assert all(np.array_equal(*pair) for pair in pairs)
+    assert model.prior_layer.began_as_data  # as those of the other did
 
 
 def test_layers_that_share_their_weights_do_so_afterwards():

@@ -309,6 +309,10 @@ def main(argv):
     hint_at_unused_flags(model_config)
     hint_at_stages_that_never_come(training_config)
     data = {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint}
+    if training_config.start_from and zoo.shows_training_images(
+        zoo.read_config(zoo.find(training_config.start_from)[0])[0]
+    ):
+        data[files.PSEUDO_INPUTS_BEGAN_AS_DATA] = True  # and may show them still
     run_config = training.run_config(model_config, training_config, data)
     how = ("overwrite", "jit_compile", "pseudo_input_chunk", "evaluate", "num_samples")
     workers.check_same(

@@ -30,6 +30,8 @@ def start_from(model, other):
     for name in alike:
         for weight, value in zip(own[name].weights, others[name].weights, strict=True):
             weight.assign(value.numpy())
+    if "prior" in alike and getattr(other.prior_layer, "began_as_data", False):
+        model.prior_layer.began_as_data = True  # its pseudo-inputs may show somebody's images
     return alike, [name for name in own if name not in alike]
 
 
