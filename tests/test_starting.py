@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tiny_run
 
-from vampzoo import models
+from vampzoo import models, train, training
 from vampzoo.errors import InvalidValue
+from vampzoo.zoo import preset_folder
 
 TOPDOWN = {"model": "topdown_hvae", "image_shape": (4, 4, 1)}
 
@@ -75,6 +76,16 @@ def test_a_training_starts_there(tmp_path):
     assert trainer.started == (["q_z", "p_x", "prior"], [])
     pairs = zip(tiny_run.weights(trainer.model), tiny_run.weights(other), strict=True)
     assert all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_what_starts_at_a_run_from_data_is_known_to_show_data(tmp_path):
+    model, data = tiny_run.model_config(), {"dataset": "npz", "fingerprint": "0" * 64}
+    for name, from_data in (("from data", True), ("from noise", False)):
+        config = tiny_run.training_config(pseudo_inputs_from_data=from_data)
+        training.RunFolder(tmp_path / name, training.run_config(model, config, data)).begin()
+    assert train.passed_on_by("") == train.passed_on_by(str(tmp_path / "from noise")) == {}
+    said = data | train.passed_on_by(str(tmp_path / "from data"))
+    assert preset_folder.shows_training_images(training.run_config(model, tiny_run.training_config(), said))
 
 
 def test_pseudo_inputs_from_data_are_not_those_of_the_start(tmp_path):
