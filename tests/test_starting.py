@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from vampzoo import models, train, training
+from vampzoo import models, training
 from vampzoo.errors import InvalidValue
 from vampzoo.zoo import preset_folder
 
@@ -83,8 +83,8 @@ def test_what_starts_at_a_run_from_data_is_known_to_show_data(tmp_path):
     for name, from_data in (("from data", True), ("from noise", False)):
         config = tiny_run.training_config(pseudo_inputs_from_data=from_data)
         training.RunFolder(tmp_path / name, training.run_config(model, config, data)).begin()
-    assert train.passed_on_by("") == train.passed_on_by(str(tmp_path / "from noise")) == {}
-    said = data | train.passed_on_by(str(tmp_path / "from data"))
+    assert preset_folder.passed_on_by("") == preset_folder.passed_on_by(str(tmp_path / "from noise")) == {}
+    said = data | preset_folder.passed_on_by(str(tmp_path / "from data"))
     assert preset_folder.shows_training_images(training.run_config(model, tiny_run.training_config(), said))
 
 

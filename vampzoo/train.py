@@ -271,13 +271,6 @@ REEVALUATE = ". The same command evaluates again, and so does vampzoo.evaluate o
 _NOT_RECORDED = ("run_dir", "overwrite", "out", "worker_timeout")
 
 
-def passed_on_by(start_from):
-    """What config.json's data has to say because of the preset or run that a training starts from ("": none)."""
-    if start_from and zoo.shows_training_images(zoo.read_config(zoo.find(start_from)[0])[0]):
-        return {files.PSEUDO_INPUTS_BEGAN_AS_DATA: True}  # and may show them still
-    return {}
-
-
 def main(argv):
     if FLAGS.dataset is None:
         names = ", ".join([*datasets.DATASETS, "npz", "tfds:NAME"])
@@ -316,7 +309,7 @@ def main(argv):
     hint_at_unused_flags(model_config)
     hint_at_stages_that_never_come(training_config)
     data = {"dataset": FLAGS.dataset, "binarization": FLAGS.binarization, "fingerprint": dataset.fingerprint}
-    data |= passed_on_by(training_config.start_from)
+    data |= zoo.passed_on_by(training_config.start_from)
     run_config = training.run_config(model_config, training_config, data)
     how = ("overwrite", "jit_compile", "pseudo_input_chunk", "evaluate", "num_samples")
     workers.check_same(

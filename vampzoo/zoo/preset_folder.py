@@ -216,6 +216,17 @@ def shows_training_images(config):
     return prior == "vampprior_data" or (prior == "vampprior" and from_data)
 
 
+def passed_on_by(start_from):
+    """What config.json's data has to say because of the preset or run that a training starts from.
+
+    Args:
+        start_from: as `load` takes it, or "" for none.
+    """
+    if start_from and shows_training_images(read_config(find(start_from)[0])[0]):
+        return {PSEUDO_INPUTS_BEGAN_AS_DATA: True}  # and may show them still
+    return {}
+
+
 def read_data(folder):
     """What config.json says about the data: {"dataset": ..., "fingerprint": ..., "binarization": ...}.
 
