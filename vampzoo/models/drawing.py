@@ -21,9 +21,9 @@ class DrawsPixels:
         super().__init__(p_x=p_x, **others)
         self.p_x_features = p_x_features
         # Kept out of Keras' attribute tracking: a compiled function is no part of the model.
-        self.__dict__["_compiled_draw_pixels"] = tf.function(
-            self._draw_pixels, jit_compile=True, autograph=False, reduce_retracing=True
-        )
+        for name, jit_compile in (("_compiled_draw_pixels", True), ("_traced_draw_pixels", None)):
+            draw = tf.function(self._draw_pixels, jit_compile=jit_compile, autograph=False, reduce_retracing=True)
+            self.__dict__[name] = draw
 
     def networks(self):
         return {**super().networks(), "p_x_features": self.p_x_features}
@@ -33,8 +33,9 @@ class DrawsPixels:
 
     def draw_pixels(self, inputs, seed):
         """Images [B, H, W, C] drawn from p(x|.), given the inputs of `p_x_features` of B rows; `seed` decides the draws."""
-        # XLA compiles the loop where it may; within another graph (an exported one, say) the loop is part of that.
-        draw = self._compiled_draw_pixels if tf.executing_eagerly() else self._draw_pixels
+        # XLA compiles the loop where it may. Within another graph the loop is part of that, as a function, which all
+        # signatures of an exported model share.
+        draw = self._compiled_draw_pixels if tf.executing_eagerly() else self._traced_draw_pixels
         return draw(inputs, random.key(seed))
 
     def _draw_pixels(self, inputs, seed):

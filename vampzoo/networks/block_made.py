@@ -47,27 +47,42 @@ def _block_mask():
 
 
 class _MaskedDense(keras.layers.Layer):
-    """x (A * mask) + a, [..., I] -> [..., O]: where the mask is 0 the weights are 0 from the start and have no gradient.
+    """x (A * mask) + a, [..., P' I] -> [..., P O]: where the mask is 0 the weights are 0 from the start, without a gradient.
 
     Args:
-        mask: array [I, O] of booleans.
+        mask: array [P', P] of booleans, whether a pixel of the output hears of one of the input. The weights between two
+            pixels share its entry, which a graph then holds once, and not once for each weight.
+        num_in: I, numbers of each pixel of the input.
+        num_out: O, numbers of each pixel of the output.
         seed: integer that decides the initial weights, which are uniform, like those of convolutions.
     """
 
-    def __init__(self, mask, seed, **kwargs):
+    def __init__(self, mask, num_in, num_out, seed, **kwargs):
         super().__init__(**kwargs)
-        self.mask = mask.astype(np.float32)
-        self.seed = seed
+        self.mask = mask
+        self.num_in, self.num_out, self.seed = num_in, num_out, seed
+
+    @property
+    def kernel_shape(self):
+        """Inputs and outputs."""
+        return self.mask.shape[0] * self.num_in, self.mask.shape[1] * self.num_out
 
     def build(self, input_shape):
-        fan_in = self.mask.sum() / self.mask.shape[1]  # the mean: the last pixel sees all of the inputs, the first few
-        self.kernel = self.add_weight(self.mask.shape, uniform_fan_in(fan_in, self.seed), name="kernel")
-        self.kernel.assign(self.kernel * self.mask)
-        self.bias = self.add_weight(self.mask.shape[1:], uniform_fan_in(fan_in, self.seed + 1), name="bias")
+        inputs = np.float32(self.mask.sum()) * self.num_in
+        fan_in = inputs / self.mask.shape[1]  # the mean: the last pixel sees all of the inputs, the first few
+        self.kernel = self.add_weight(self.kernel_shape, uniform_fan_in(fan_in, self.seed), name="kernel")
+        self.kernel.assign(self._masked(tf.convert_to_tensor(self.kernel)))
+        self.bias = self.add_weight(self.kernel_shape[1:], uniform_fan_in(fan_in, self.seed + 1), name="bias")
 
     def call(self, inputs):
-        kernel = tf.convert_to_tensor(self.kernel)
-        return tf.matmul(inputs, kernel * tf.cast(self.mask, kernel.dtype)) + tf.convert_to_tensor(self.bias)
+        kernel = self._masked(tf.convert_to_tensor(self.kernel))
+        return tf.matmul(inputs, kernel) + tf.convert_to_tensor(self.bias)
+
+    def _masked(self, kernel):
+        num_from, num_to = self.mask.shape
+        between_pixels = tf.reshape(kernel, [num_from, self.num_in, num_to, self.num_out])  # [P', I, P, O]
+        mask = tf.cast(self.mask, kernel.dtype)[:, tf.newaxis, :, tf.newaxis]  # [P', 1, P, 1]
+        return tf.reshape(between_pixels * mask, self.kernel_shape)
 
 
 @keras.saving.register_keras_serializable("vampzoo")
@@ -94,12 +109,12 @@ class BlockMADE(keras.layers.Layer):
         self.seeds = [next(seeds) for _ in range(depth + 1)]
         how = {"dtype": self.dtype_policy}  # and not what is the global one when a file is loaded
         before, up_to = _window_mask(*window), _block_mask()
-        masks = [_spread(before, channels, units), *[_spread(up_to, units, units)] * (depth - 1)]
+        seen = [(before, channels), *[(up_to, units)] * (depth - 1)]
         self.hidden = [
-            _MaskedDense(mask, seed, name=f"hidden_{i}", **how)
-            for i, (mask, seed) in enumerate(zip(masks, self.seeds[:-1], strict=True))
+            _MaskedDense(mask, num_in, units, seed, name=f"hidden_{i}", **how)
+            for i, ((mask, num_in), seed) in enumerate(zip(seen, self.seeds[:-1], strict=True))
         ]
-        self.out = _MaskedDense(_spread(up_to, units, channels), self.seeds[-1], name="out", **how)
+        self.out = _MaskedDense(up_to, units, channels, self.seeds[-1], name="out", **how)
 
     def get_config(self):
         config = {"units": self.units, "depth": len(self.hidden), "channels": self.channels, "seeds": list(self.seeds)}
@@ -120,17 +135,17 @@ class BlockMADE(keras.layers.Layer):
 
     def operations_of(self, image_shape):
         """Multiplications and additions for an image (H, W, C) in each layer, of which the first is the one on x."""
-        return [2 * num_blocks(image_shape) * math.prod(layer.mask.shape) for layer in self.parts()]
+        return [2 * num_blocks(image_shape) * math.prod(layer.kernel_shape) for layer in self.parts()]
 
     def build(self, input_shape):
         for layer in self.parts():
-            layer.build((None, layer.mask.shape[0]))
+            layer.build((None, layer.kernel_shape[0]))
 
     def call(self, inputs):
         x, context, *parameters = inputs
         blocks = num_blocks(x.shape[1:])  # N
         seen = _windows(x, *self.window)  # [B, H / 4, W / 4, ., ., C]
-        h = self.hidden[0](tf.reshape(seen, [-1, self.hidden[0].mask.shape[0]]))  # [B N, P F], of x alone
+        h = self.hidden[0](tf.reshape(seen, [-1, self.hidden[0].kernel_shape[0]]))  # [B N, P F], of x alone
         h = tf.reshape(h, [-1, blocks, _PIXELS * self.units])  # [B, N, P F]
         h = tf.repeat(h, tf.shape(context)[0] // tf.maximum(tf.shape(x)[0], 1), axis=0)  # [B k, N, P F]
         terms = self._terms(tf.reshape(h, [-1, _PIXELS * self.units]), tf.reshape(context, [-1, self.context_size]))
@@ -188,7 +203,7 @@ class BlockMADE(keras.layers.Layer):
             block, pixel = i // _PIXELS, i % _PIXELS
             top, left = block // across * SIDE, block % across * SIDE
             window = tf.slice(images, [top, left, 0, 0], of_window)
-            window = tf.reshape(tf.transpose(window, [2, 0, 1, 3]), [batch, self.hidden[0].mask.shape[0]])  # [B, W C]
+            window = tf.reshape(tf.transpose(window, [2, 0, 1, 3]), [batch, self.hidden[0].kernel_shape[0]])  # [B, W C]
             terms = self._terms(self.hidden[0](window), context[block])
             term = tf.cast(tf.reshape(terms, [batch, _PIXELS, channels])[:, pixel], tf.float32)  # [B, C]
             row, column = top + pixel // SIDE, left + pixel % SIDE
@@ -217,11 +232,6 @@ def num_blocks(image_shape):
             f"by {SIDE}, got {height}x{width}; pad the images, or use another decoder"
         )
     return height * width // _PIXELS
-
-
-def _spread(mask, num_in, num_out):
-    """A mask of pixels [I, O] as one of `num_in` numbers of each pixel to `num_out` of each."""
-    return np.repeat(np.repeat(mask, num_in, axis=0), num_out, axis=1)
 
 
 def _blocks(x):
