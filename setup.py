@@ -66,7 +66,7 @@ setup(
         "lite": ["ai-edge-litert"],  # runs models that were converted for telephones and small computers
         "hub": ["huggingface_hub>=1.0"],
         "test": [
-            "pytest>=8",
+            "pytest>=9",
             "wheel",  # with which older versions of setuptools build one
             "pytest-xdist>=3.7",
             "hypothesis",

@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 
 import numpy as np
 import tiny_run
@@ -24,8 +25,7 @@ CONTEXT.set_forkserver_preload(["vampzoo.training", "vampzoo.evaluation.report",
 
 def call(function, *arguments, timeout=900):
     """The result of a function in a process of its own; what it raises is raised here."""
-    with CONTEXT.Pool(1) as pool:
-        return pool.apply_async(function, arguments).get(timeout)
+    return call_together(function, arguments, timeout=timeout)[0]
 
 
 def start(function, *arguments):
@@ -38,8 +38,8 @@ def start(function, *arguments):
 def call_together(function, *argument_lists, timeout=600):
     """The results of a function in processes that run at the same time, one for each list of arguments.
 
-    They are killed when they have answered: a pool would ask them to leave, and may wait for ever for a worker of
-    `tf.distribute`.
+    They are killed when they have answered: a pool would ask them to leave, and may wait for ever. What one of them
+    raises is raised here; one that ends without an answer is an EOFError.
     """
     pipes = [CONTEXT.Pipe(duplex=False) for _ in argument_lists]
     processes = [
@@ -54,15 +54,24 @@ def call_together(function, *argument_lists, timeout=600):
             assert theirs.poll(max(0, end - time.monotonic())), (
                 f"no result in {timeout} s: exit code {process.exitcode}"
             )
-        return [theirs.recv() for theirs, _ in pipes]
+        answers = [theirs.recv() for theirs, _ in pipes]
     finally:
         for process in processes:
             process.kill()
             process.join()
+    for _, error in answers:
+        if error is not None:
+            raise error
+    return [result for result, _ in answers]
 
 
 def _send_result(connection, function, arguments):
-    connection.send(function(*arguments))
+    try:
+        answer = function(*arguments), None
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # as text, since a traceback does not pass to another process
+        answer = None, error
+    connection.send(answer)
     connection.close()
     time.sleep(3600)  # the caller ends this process when it has read
 

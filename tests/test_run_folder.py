@@ -1,10 +1,10 @@
 """The run folder: what it refuses, what it survives, and what every refusal says."""
 
 import json
-import multiprocessing
 import os
 import tempfile
 
+import child_runs
 import pytest
 import tiny_run
 
@@ -118,13 +118,12 @@ def test_path_below_a_file(tmp_path):
         open_folder(tmp_path / "file")
 
 
-def _open_as_nobody(path, connection):
+def _open_as_nobody(path):
     os.setuid(65534)
     try:
         open_folder(path)
-        connection.send("opened")
     except RunFolderError as error:
-        connection.send(str(error))
+        return str(error)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody with fewer rights")
@@ -132,12 +131,7 @@ def test_folder_without_the_right_to_write():
     with tempfile.TemporaryDirectory() as folder:  # pytest's own temporary folders are closed to others
         os.chmod(folder, 0o755)
         open_folder(folder).close()
-        here, there = multiprocessing.Pipe()
-        process = multiprocessing.get_context("fork").Process(target=_open_as_nobody, args=(folder, there))
-        process.start()
-        assert here.poll(60)
-        assert f"{folder} cannot be written: Permission denied" in here.recv()
-        process.join()
+        assert f"{folder} cannot be written: Permission denied" in child_runs.call(_open_as_nobody, folder)
 
 
 def test_workers_that_do_not_write_create_nothing(tmp_path):
