@@ -23,7 +23,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["vampzoo.training", "vampzoo.evaluation.report", "vampzoo.datasets", "vampzoo.zoo"])
 
 
-def call(function, *arguments, timeout=900):
+def call(function, *arguments, timeout=600):
     """The result of a function in a process of its own; what it raises is raised here."""
     return call_together(function, arguments, timeout=timeout)[0]
 
